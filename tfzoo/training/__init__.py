@@ -1,0 +1,9 @@
+"""Training: losses, optimizers and schedules for plain `compile` and `fit`, and the resumable trainer over them."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submodules=["losses", "optimizers", "schedules"],
+    submod_attrs={"config": ["TrainingConfig"], "trainer": ["fit"]},
+)
