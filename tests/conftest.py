@@ -1,0 +1,45 @@
+"""What every test process needs before TensorFlow is imported, and the fixtures that several directories share."""
+
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ["KERAS_BACKEND"] = "tensorflow"
+# One thread a test process: `-n 2` already fills two cores, and sums keep their order.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+os.environ["TF_NUM_INTEROP_THREADS"] = "2"
+
+import pytest  # noqa: E402
+
+
+def _split_cpu() -> None:
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_logical_cpus() -> None:
+    """Splits the CPU before the first operation runs: TensorFlow refuses to do it later in a process.
+
+    Where no collected module imports TensorFlow, nothing is imported; `two_cpus` then splits on demand.
+    """
+    if "tensorflow" in sys.modules:
+        _split_cpu()
+
+
+@pytest.fixture(scope="session")
+def two_cpus(_two_logical_cpus: None) -> list[str]:
+    """Names of two logical CPU devices, for `tf.distribute.MirroredStrategy(two_cpus)`.
+
+    A module that imports TensorFlow only inside its tests must not compute before it asks for this fixture.
+    """
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    if tf.config.get_logical_device_configuration(cpu) is None:
+        _split_cpu()
+    return [device.name for device in tf.config.list_logical_devices("CPU")]

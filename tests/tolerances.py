@@ -1,0 +1,15 @@
+"""The one table of tolerances: name -> (largest absolute difference, why it may not be smaller)."""
+
+TOLERANCES: dict[str, tuple[float, str]] = {
+    "numpy_parity": (1e-5, "float32 sums in another order than the NumPy forward; logits are of order 1"),
+    "cached_step": (1e-5, "matrix products of other shapes sum in another order"),
+    "padding": (1e-6, "masked positions add exact zeros, but a longer sum is split differently"),
+    "saved_model": (1e-6, "the same kernels; only constant folding differs"),
+    "onnx_logits": (1e-4, "another runtime's kernels and fusions, through all layers"),
+    "two_replicas": (1e-6, "gradients are summed over replicas in another order"),
+}
+
+
+def tolerance(name: str) -> float:
+    """Returns the largest absolute difference that the comparison `name` allows."""
+    return TOLERANCES[name][0]

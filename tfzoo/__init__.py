@@ -1,0 +1,31 @@
+"""tfzoo: text goes in at one end, a trained, exported and proven TensorFlow model comes out at the other.
+
+Every name loads on first use, so that `import tfzoo` imports no TensorFlow.
+"""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "data",
+        "decoding",
+        "errors",
+        "evaluation",
+        "export",
+        "layers",
+        "models",
+        "recipes",
+        "runtime",
+        "text",
+        "training",
+        "zoo",
+    ],
+    submod_attrs={
+        "runs": ["evaluate", "load", "predict", "quickstart", "train", "verify"],
+        "training": ["losses"],
+        "zoo": ["recipe"],
+    },
+)
