@@ -46,7 +46,14 @@ class TransformerConfig:
     end_id: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary_size", "hidden_dim", "intermediate_dim", "num_layers", "num_heads", "max_sequence_length"):
+        for name in (
+            "vocabulary_size",
+            "hidden_dim",
+            "intermediate_dim",
+            "num_layers",
+            "num_heads",
+            "max_sequence_length",
+        ):
             if getattr(self, name) < 1:
                 raise RecipeError(f"`{name}` must be at least 1; received {name}={getattr(self, name)}.")
         if self.hidden_dim % self.num_heads:

@@ -1,0 +1,134 @@
+"""Token and position embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+
+@tf.custom_gradient
+def _with_dense_gradient(table: tf.Tensor) -> Any:
+    """The identity, whose gradient is one row per token id.
+
+    A lookup's gradient has one row per *occurrence* of an id, and Keras' Adam, Adagrad and global-norm clipping square
+    those rows before they are added up. Adding them up here makes every optimizer right.
+    """
+    return tf.identity(table), tf.convert_to_tensor
+
+
+@keras.saving.register_keras_serializable("tfzoo")
+class TokenEmbedding(keras.layers.Layer):
+    """Looks token ids up, and scores hidden states against the same table (Press & Wolf, 2017).
+
+    Vectors are multiplied by sqrt(D), and the table starts at standard deviation 1 / sqrt(D) (Vaswani et al., 2017,
+    section 3.4), so that an embedded token has unit variance and a logit starts near unit variance too.
+
+    Args:
+        vocabulary_size: V, number of token ids.
+        hidden_dim: D, length of a vector.
+
+    Call arguments:
+        token_ids: (B, T) int in [0, V).
+
+    Returns: (B, T, D) float.
+    """
+
+    def __init__(self, vocabulary_size: int, hidden_dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.hidden_dim = hidden_dim
+
+    def build(self, input_shape: Any = None) -> None:
+        self.table = self.add_weight(
+            name="table",
+            shape=(self.vocabulary_size, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+        )
+
+    def call(self, token_ids: Any) -> Any:
+        table = _with_dense_gradient(ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype))
+        return ops.take(table, token_ids, axis=0) * self.hidden_dim**0.5
+
+    def logits(self, x: Any) -> Any:
+        """(B, T, D) hidden states -> (B, T, V) float32 scores."""
+        table = ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype)
+        return ops.cast(ops.matmul(x, ops.transpose(table)), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim}
+
+
+def sinusoidal_table(length: int, dim: int) -> np.ndarray:
+    """The fixed position vectors of Vaswani et al. (2017), section 3.5.
+
+    Even columns hold sin(position / 10000^(column / dim)), odd columns the cosine of the same angle.
+
+    >>> sinusoidal_table(2, 4).round(4)
+    [[0.0, 1.0, 0.0, 1.0], [0.8415, 0.5403, 0.01, 1.0]]
+
+    Returns: (length, dim) float32.
+    """
+    columns = np.arange(0, dim, 2)
+    angles = np.arange(length)[:, None] / 10000.0 ** (columns[None, :] / dim)
+    table = np.empty((length, dim), np.float32)
+    table[:, 0::2] = np.sin(angles)
+    table[:, 1::2] = np.cos(angles)
+    return table
+
+
+@keras.saving.register_keras_serializable("tfzoo")
+class PositionEmbedding(keras.layers.Layer):
+    """Adds a vector for each position, fixed sinusoids or learned.
+
+    Args:
+        max_sequence_length: number of positions.
+        hidden_dim: D; even.
+        learned: whether the vectors are weights.
+
+    Call arguments:
+        x: (B, T, D) float.
+        offset: position of the first of the T tokens (the number of cached tokens).
+
+    Returns: (B, T, D) float.
+
+    Raises:
+        ValueError: T exceeds `max_sequence_length`.
+    """
+
+    def __init__(self, max_sequence_length: int, hidden_dim: int, learned: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_sequence_length = max_sequence_length
+        self.hidden_dim = hidden_dim
+        self.learned = learned
+
+    def build(self, input_shape: Any = None) -> None:
+        shape = (self.max_sequence_length, self.hidden_dim)
+        if self.learned:
+            self.table = self.add_weight(
+                name="table", shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02)
+            )
+        else:
+            self.table = sinusoidal_table(*shape)  # NumPy: a captured eager tensor would become an ONNX input
+
+    def call(self, x: Any, offset: Any = 0) -> Any:
+        length = x.shape[1]
+        if length is not None and length > self.max_sequence_length:
+            raise ValueError(
+                f"a sequence must not be longer than `max_sequence_length`; received {length} tokens, "
+                f"max_sequence_length={self.max_sequence_length}. Shorten the input or configure more positions."
+            )
+        table = _with_dense_gradient(ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype))
+        positions = ops.arange(ops.shape(x)[1]) + offset
+        return x + ops.take(table, positions, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "max_sequence_length": self.max_sequence_length,
+            "hidden_dim": self.hidden_dim,
+            "learned": self.learned,
+        }
