@@ -1,0 +1,171 @@
+"""`tokenizer.json` and `tokenizer_config.json` as Hugging Face's `tokenizers` (and transformers.js) read them.
+
+Written as plain JSON, so that neither package is needed to write them. The end token is appended, so that the ids are
+ready for the encoder. The ids equal ours, with these differences that lie in Hugging Face's code:
+
+* Text that spells a special token, such as "</s>", gives that token's id there; here it is ordinary text.
+* Its `Precompiled` normalizer goes by grapheme where SentencePiece goes by code point, and drops a combining mark that
+  follows a compatibility character, such as a full-width letter or digit. The two NFC steps repair what real text
+  has: decomposed accents (Vietnamese, Hangul) and half-width katakana. A mark that composes with nothing and several
+  marks in another than the canonical order can still come out differently.
+* An unknown token decodes to "<unk>" there, to "⁇" here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tfzoo.errors import UsageError
+from tfzoo.text.special_tokens import END, END_ID, PAD, SPECIAL_TOKENS, START, UNK, UNK_ID
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+
+
+def files(tokenizer: Mapping[str, Any], *, separator: str | None) -> dict[str, bytes]:
+    """Returns file name -> content of Hugging Face's two files.
+
+    Args:
+        tokenizer: the content of `tokenizer.json`.
+        separator: kept in `tokenizer_config.json` for `tfzoo.text.load`; None = not a symbol tokenizer.
+    """
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": PAD,
+        "unk_token": UNK,
+        "bos_token": START,
+        "eos_token": END,
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+    }
+    if separator is not None:
+        config["separator"] = separator
+    return {TOKENIZER_FILE: to_bytes(tokenizer), CONFIG_FILE: to_bytes(config)}
+
+
+def sentencepiece(model: bytes) -> dict[str, Any]:
+    """Returns `tokenizer.json` for a SentencePiece model.
+
+    Args:
+        model: the serialized `ModelProto`, of type unigram or BPE.
+
+    Raises:
+        UsageError: a model type that Hugging Face's format does not have.
+    """
+    # protobuf makes the classes when it is imported, out of mypy's sight.
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto, TrainerSpec  # type: ignore[attr-defined]
+
+    proto = ModelProto.FromString(model)
+    pieces = [(piece.piece, piece.score) for piece in proto.pieces]
+    if proto.trainer_spec.model_type == TrainerSpec.UNIGRAM:
+        hf_model = {
+            "type": "Unigram",
+            "unk_id": UNK_ID,
+            "vocab": pieces,
+            "byte_fallback": proto.trainer_spec.byte_fallback,
+        }
+    elif proto.trainer_spec.model_type == TrainerSpec.BPE:
+        hf_model = {
+            "type": "BPE",
+            "unk_token": UNK,
+            "fuse_unk": True,
+            "byte_fallback": proto.trainer_spec.byte_fallback,
+            "vocab": {piece: index for index, (piece, _) in enumerate(pieces)},
+            "merges": _merges(dict(pieces[len(SPECIAL_TOKENS) :])),
+        }
+    else:
+        raise UsageError(
+            "`model` must be of type unigram or bpe; received "
+            f"{TrainerSpec.ModelType.Name(proto.trainer_spec.model_type).lower()}, which Hugging Face's format lacks."
+        )
+    metaspace = {
+        "type": "Metaspace",
+        "replacement": "▁",
+        "prepend_scheme": "always" if proto.normalizer_spec.add_dummy_prefix else "never",
+        "split": proto.trainer_spec.split_by_whitespace,
+    }
+    return _tokenizer(
+        normalizer=_sequence("normalizers", _normalizers(proto.normalizer_spec)),
+        pre_tokenizer=metaspace,
+        decoder=metaspace,
+        model=hf_model,
+    )
+
+
+def symbols(vocabulary: Mapping[str, int], separator: str) -> dict[str, Any]:
+    """Returns `tokenizer.json` for whole symbols.
+
+    Args:
+        vocabulary: symbol -> id, the special tokens included.
+        separator: "" = characters, " " = symbols between ASCII white space.
+    """
+    # [\s\S] is any character, line ends included, in Rust's and in JavaScript's regular expressions.
+    pattern, behavior = (r"[ \t\n\v\f\r]+", "Removed") if separator else (r"[\s\S]", "Isolated")
+    return _tokenizer(
+        normalizer=None,
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": False},
+        decoder=None if separator else {"type": "Fuse"},
+        model={"type": "WordLevel", "vocab": dict(vocabulary), "unk_token": UNK},
+    )
+
+
+def to_bytes(value: Any) -> bytes:
+    """Returns indented UTF-8 JSON."""
+    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _tokenizer(
+    *, normalizer: Any, pre_tokenizer: Mapping[str, Any], decoder: Any, model: Mapping[str, Any]
+) -> dict[str, Any]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    end = {"SpecialToken": {"id": END, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": index, "content": token, **flags} for index, token in enumerate(SPECIAL_TOKENS)],
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [first, end],
+            "pair": [first, end, second, end],
+            "special_tokens": {END: {"id": END, "ids": [END_ID], "tokens": [END]}},
+        },
+        "decoder": decoder,
+        "model": model,
+    }
+
+
+def _normalizers(spec: Any) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps += [{"type": "NFC"}, {"type": "Precompiled", "precompiled_charsmap": charsmap}, {"type": "NFC"}]
+    if spec.remove_extra_whitespaces:
+        # The lookarounds are the ends of the text: ^ and $ would be ends of lines for Rust's regular expressions.
+        steps += [
+            {"type": "Replace", "pattern": {"Regex": r"(?<![\s\S]) +| +(?![\s\S])"}, "content": ""},
+            {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+        ]
+    return steps
+
+
+def _sequence(key: str, steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return {"type": "Sequence", key: steps} if steps else None
+
+
+def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Returns every way to join two pieces into a third, the best-scored result first."""
+    merges = [
+        (score, piece[:cut], piece[cut:])
+        for piece, score in scores.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in scores and piece[cut:] in scores
+    ]
+    merges.sort(key=lambda merge: -merge[0])
+    return [(left, right) for _, left, right in merges]

@@ -1,0 +1,97 @@
+"""The two tokenizers of a sequence-to-sequence model, which may be one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from tfzoo.errors import UsageError
+from tfzoo.text.config import Kind, TokenizerConfig
+from tfzoo.text.tokenizers import SentencePieceTokenizer, SymbolTokenizer, Tokenizer, load, write_assets
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerPair:
+    """Source and target tokenizer of one model; the same object twice when they share a vocabulary.
+
+    Args:
+        source: tokenizes what the encoder reads.
+        target: detokenizes what the decoder writes.
+    """
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @property
+    def shared(self) -> bool:
+        """True when both sides are one tokenizer, and so one vocabulary and one embedding."""
+        return self.source is self.target
+
+    def assets(self) -> dict[str, bytes]:
+        """Returns relative path -> content: at the top when shared, else below `source/` and `target/`."""
+        if self.shared:
+            return self.source.assets()
+        sides = {"source": self.source, "target": self.target}
+        return {f"{side}/{name}": content for side, one in sides.items() for name, content in one.assets().items()}
+
+    def save(self, directory: str | Path) -> None:
+        """Writes the assets into a directory, which is made if missing."""
+        write_assets(self.assets(), directory)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> TokenizerPair:
+        """Returns the pair that `save` wrote, without TensorFlow.
+
+        Raises:
+            ArtifactError: the directory holds no tokenizer, or a damaged one.
+        """
+        directory = Path(directory)
+        if (directory / "source").is_dir() and (directory / "target").is_dir():
+            return cls(load(directory / "source"), load(directory / "target"))
+        shared = load(directory)
+        return cls(shared, shared)
+
+
+def pair(tokenizer: Tokenizer | tuple[Tokenizer, Tokenizer] | TokenizerPair) -> TokenizerPair:
+    """Returns a pair from one shared tokenizer, a (source, target) tuple, or a pair.
+
+    Raises:
+        UsageError: a tuple that does not hold two tokenizers.
+    """
+    if isinstance(tokenizer, TokenizerPair):
+        return tokenizer
+    if isinstance(tokenizer, tuple):
+        if len(tokenizer) != 2:
+            raise UsageError(
+                f"`tokenizer` must be one tokenizer or (source, target); received {len(tokenizer)} of them."
+            )
+        return TokenizerPair(*tokenizer)
+    return TokenizerPair(tokenizer, tokenizer)
+
+
+def train_pair(config: TokenizerConfig, records: Iterable[tuple[str, str]], vocabulary_size: int) -> TokenizerPair:
+    """Trains the tokenizers that a configuration asks for.
+
+    Args:
+        config: the kinds; without `target` one tokenizer learns from both sides.
+        records: (source, target) texts; read into memory only when two tokenizers need them.
+        vocabulary_size: most ids of each tokenizer, the special tokens included.
+
+    Raises:
+        UsageError: no text, or `vocabulary_size` is too small for it.
+    """
+    if config.target is None:
+        shared = _train(config.source, (text for record in records for text in record), config, vocabulary_size)
+        return TokenizerPair(shared, shared)
+    records = list(records)
+    source = _train(config.source, (source for source, _ in records), config, vocabulary_size)
+    target = _train(config.target, (target for _, target in records), config, vocabulary_size)
+    return TokenizerPair(source, target)
+
+
+def _train(kind: Kind, sentences: Iterable[str], config: TokenizerConfig, vocabulary_size: int) -> Tokenizer:
+    if kind == "sentencepiece":
+        return SentencePieceTokenizer.train(sentences, vocabulary_size, character_coverage=config.character_coverage)
+    separator = {"characters": "", "symbols": " "}[kind]
+    return SymbolTokenizer.train(sentences, separator=separator, vocabulary_size=vocabulary_size)
