@@ -1,0 +1,9 @@
+"""Evaluation: scores of output texts against references, and the likelihood of given texts."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(
+    __name__,
+    submodules=["likelihood", "text_metrics"],
+    submod_attrs={"config": ["EvaluationConfig"], "text_metrics": ["score"]},
+)
