@@ -11,7 +11,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 os.environ["TF_NUM_INTEROP_THREADS"] = "2"
 
-import pytest  # noqa: E402
+import pytest
 
 
 def _split_cpu() -> None:
