@@ -6,6 +6,8 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "padding": (1e-6, "masked positions add exact zeros, but a longer sum is split differently"),
     "saved_model": (1e-6, "the same kernels; only constant folding differs"),
     "onnx_logits": (1e-4, "another runtime's kernels and fusions, through all layers"),
+    "numpy_loss": (1e-6, "relative: one float32 scalar against NumPy in float64"),
+    "numpy_optimizer": (1e-6, "24 float32 updates of weights of order 1 against NumPy in float64"),
     "two_replicas": (1e-6, "gradients are summed over replicas in another order"),
 }
 

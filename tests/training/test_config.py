@@ -1,0 +1,49 @@
+"""Each contradiction in a training configuration is named with its value and the way out."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tfzoo.errors import RecipeError
+from tfzoo.training import TrainingConfig
+
+VALID = {"num_steps": 40, "checkpoint_steps": 10, "learning_rate": 0.5, "warmup_steps": 8}
+
+
+def test_defaults_are_the_papers():
+    config = TrainingConfig(**VALID)
+    assert (config.beta_2, config.epsilon, config.label_smoothing) == (0.98, 1e-9, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_steps": 0}, "`num_steps` must be at least 1; received num_steps=0."),
+        ({"checkpoint_steps": 0}, "`checkpoint_steps` must be at least 1; received checkpoint_steps=0."),
+        ({"keep_checkpoints": 0}, "`keep_checkpoints` must be at least 1; received keep_checkpoints=0."),
+        ({"warmup_steps": -1}, "`warmup_steps` must be at least 0; received warmup_steps=-1."),
+        ({"early_stopping_patience": -1}, "`early_stopping_patience` must be at least 0; received"),
+        ({"seed": -1}, "`seed` must be at least 0; received seed=-1."),
+        ({"seed": 2**32}, "`seed` must be below 2**32; received seed=4294967296."),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0; received learning_rate=0.0."),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be above 0; received learning_rate=nan."),
+        ({"epsilon": 0.0}, "`epsilon` must be above 0; received epsilon=0.0."),
+        ({"clip_norm": -1.0}, "`clip_norm` must not be negative; received clip_norm=-1.0."),
+        ({"weight_decay": -0.1}, "`weight_decay` must not be negative; received weight_decay=-0.1."),
+        ({"label_smoothing": 1.0}, "`label_smoothing` must be in [0, 1); received label_smoothing=1.0."),
+        ({"beta_2": 1.0}, "`beta_2` must be in [0, 1); received beta_2=1.0."),
+        ({"schedule": "linear"}, "`schedule` must be 'inverse_sqrt' or 'cosine'; received schedule='linear'."),
+        ({"warmup_steps": 0}, "received warmup_steps=0. Use schedule='cosine' to start at the peak."),
+        ({"schedule": "cosine", "warmup_steps": 40}, "received warmup_steps=40, num_steps=40."),
+    ],
+)
+def test_contradictions(changes, message):
+    with pytest.raises(RecipeError) as caught:
+        TrainingConfig(**VALID | changes)
+    assert message in str(caught.value)
+
+
+def test_needs_no_tensorflow():
+    code = "import sys; from tfzoo.training import TrainingConfig; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
