@@ -56,6 +56,7 @@ class CrossEntropy(keras.losses.Loss):
 
     # `__call__`, not `call`: Keras would divide what `call` returns by the size of the local batch.
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the mean over the tokens of all replicas."""
         with tf.name_scope(self.name):
             mask = getattr(y_pred, "_keras_mask", None)
             losses = self.call(y_true, y_pred)  # (B, T)

@@ -1,7 +1,7 @@
 """Keras' optimizers, right for embeddings and for several replicas.
 
-Keras hands its optimizers the gradient of an `Embedding` as `tf.IndexedSlices`, one row per looked-up token. Rows of the
-same token must be added up before they are squared or their norm is taken, and Keras' Adam and clipping do not do so.
+Keras hands its optimizers the gradient of an `Embedding` as `tf.IndexedSlices`, one row per looked-up token. Rows of
+the same token must be added up before they are squared or their norm is taken; Keras' Adam and clipping do not do so.
 Keras also clips each replica's gradient before the replicas are added up. The optimizers here densify first, and clip
 what will be applied. All else, constructors included, is Keras' own.
 """

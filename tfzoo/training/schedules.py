@@ -38,6 +38,7 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Returns the learning rate of the update after `step` updates."""
         progress = (tf.cast(step, "float32") + 1.0) / self.warmup_steps
         return self.peak * tf.minimum(progress, tf.math.rsqrt(progress))
 
