@@ -81,16 +81,12 @@ def sentencepiece(model: bytes) -> dict[str, Any]:
             "`model` must be of type unigram or bpe; received "
             f"{TrainerSpec.ModelType.Name(proto.trainer_spec.model_type).lower()}, which Hugging Face's format lacks."
         )
-    metaspace = {
-        "type": "Metaspace",
-        "replacement": "▁",
-        "prepend_scheme": "always" if proto.normalizer_spec.add_dummy_prefix else "never",
-        "split": proto.trainer_spec.split_by_whitespace,
-    }
+    prepend = "always" if proto.normalizer_spec.add_dummy_prefix else "never"
     return _tokenizer(
-        normalizer=_sequence("normalizers", _normalizers(proto.normalizer_spec)),
-        pre_tokenizer=metaspace,
-        decoder=metaspace,
+        normalizer={"type": "Sequence", "normalizers": _normalizers(proto.normalizer_spec)},
+        # The model sees the whole text, as SentencePiece's does: a piece may span words, unknown runs are merged.
+        pre_tokenizer=None,
+        decoder={"type": "Metaspace", "replacement": "▁", "prepend_scheme": prepend, "split": False},
         model=hf_model,
     )
 
@@ -117,9 +113,7 @@ def to_bytes(value: Any) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _tokenizer(
-    *, normalizer: Any, pre_tokenizer: Mapping[str, Any], decoder: Any, model: Mapping[str, Any]
-) -> dict[str, Any]:
+def _tokenizer(*, normalizer: Any, pre_tokenizer: Any, decoder: Any, model: Mapping[str, Any]) -> dict[str, Any]:
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     end = {"SpecialToken": {"id": END, "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
@@ -152,11 +146,9 @@ def _normalizers(spec: Any) -> list[dict[str, Any]]:
             {"type": "Replace", "pattern": {"Regex": r"(?<![\s\S]) +| +(?![\s\S])"}, "content": ""},
             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
         ]
-    return steps
-
-
-def _sequence(key: str, steps: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return {"type": "Sequence", key: steps} if steps else None
+    if spec.add_dummy_prefix:
+        steps += [{"type": "Prepend", "prepend": "▁"}]
+    return [*steps, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
 
 
 def _merges(scores: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -10,7 +10,8 @@ import collections
 import functools
 import io
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,10 +109,12 @@ class SentencePieceTokenizer:
         Raises:
             UsageError: no text, or `vocabulary_size` is too small to spell its characters.
         """
+        _check_size(vocabulary_size)
         model = io.BytesIO()
+        failures: list[Exception] = []
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences),
+                sentence_iterator=_watched(sentences, failures),
                 model_writer=model,
                 model_type="unigram",
                 vocab_size=vocabulary_size,
@@ -129,10 +132,16 @@ class SentencePieceTokenizer:
                 minloglevel=2,
             )
         except RuntimeError as error:
+            if failures:
+                raise failures[0] from None
+            if too_small := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
+                raise UsageError(
+                    f"`vocabulary_size` must be at least {too_small[1]} to spell this text; received "
+                    f"vocabulary_size={vocabulary_size}. Raise it, or set `character_coverage` below "
+                    f"{character_coverage}."
+                ) from error
             raise UsageError(
-                f"SentencePiece cannot train with vocabulary_size={vocabulary_size}, "
-                f"character_coverage={character_coverage}: {_reason(error)} Give more text, a larger "
-                "`vocabulary_size`, or a `character_coverage` below 1."
+                f"`sentences` holds no text that SentencePiece can train on ({str(error).splitlines()[0]})."
             ) from error
         return cls(_rounded_scores(model.getvalue()))
 
@@ -227,11 +236,8 @@ class SymbolTokenizer:
         Raises:
             UsageError: no text, or `vocabulary_size` leaves no room for a symbol.
         """
-        if vocabulary_size is not None and vocabulary_size <= len(SPECIAL_TOKENS):
-            raise UsageError(
-                f"`vocabulary_size` must be above {len(SPECIAL_TOKENS)}, the number of special tokens; "
-                f"received vocabulary_size={vocabulary_size}."
-            )
+        if vocabulary_size is not None:
+            _check_size(vocabulary_size)
         counts = collections.Counter(symbol for sentence in sentences for symbol in _split(sentence, separator))
         for token in SPECIAL_TOKENS:
             del counts[token]
@@ -345,6 +351,23 @@ def _text_ids(ids: tf.Tensor | tf.RaggedTensor, vocabulary_size: int) -> tf.Ragg
     return tf.ragged.boolean_mask(ragged.with_flat_values(known), ragged.with_flat_values(is_text))
 
 
+def _check_size(vocabulary_size: int) -> None:
+    if vocabulary_size <= len(SPECIAL_TOKENS):
+        raise UsageError(
+            f"`vocabulary_size` must be above {len(SPECIAL_TOKENS)}, the number of special tokens; "
+            f"received vocabulary_size={vocabulary_size}."
+        )
+
+
+def _watched(sentences: Iterable[str], failures: list[Exception]) -> Iterator[str]:
+    """Keeps an error of the sentences' own, which SentencePiece would turn into a RuntimeError."""
+    try:
+        yield from sentences
+    except Exception as error:
+        failures.append(error)
+        raise
+
+
 def _rounded_scores(model: bytes) -> bytes:
     from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
@@ -352,8 +375,3 @@ def _rounded_scores(model: bytes) -> bytes:
     for piece in proto.pieces:
         piece.score = round(piece.score * _SCORE_STEPS_PER_NAT) / _SCORE_STEPS_PER_NAT
     return proto.SerializeToString(deterministic=True)
-
-
-def _reason(error: RuntimeError) -> str:
-    """Returns the sentence of SentencePiece's message that a user can use, without its source position."""
-    return str(error).strip().splitlines()[0].rpartition("] ")[2]
