@@ -6,6 +6,17 @@ import dataclasses
 
 from tfzoo.errors import RecipeError
 
+# The options that an exported `generate` takes as inputs, one number for each row, and their types there.
+ROW_OPTIONS = {
+    "max_length": "int32",
+    "num_beams": "int32",
+    "length_penalty": "float32",
+    "temperature": "float32",
+    "top_k": "int32",
+    "top_p": "float32",
+    "seed": "int32",
+}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodingConfig:

@@ -34,7 +34,7 @@ def generate(model: keras.Model, inputs: dict[str, Any], config: DecodingConfig)
 
     Returns: `token_ids` (B * R, T) int32, without the start token, ended by the end token where there is one and padded
         after it; `scores` (B * R,) float32, log-probability in nats divided by the length penalty. R is
-        `num_return_sequences`; the R sequences of a row stand together, best first.
+        `num_return_sequences`; the R sequences of a row stand together, best first; sample r is drawn with seed + r.
 
     Raises:
         UsageError: `max_length` exceeds the model's positions.
@@ -56,8 +56,7 @@ def generate(model: keras.Model, inputs: dict[str, Any], config: DecodingConfig)
         temperature=config.temperature,
         top_k=config.top_k,
         top_p=config.top_p,
-        seed=config.seed,
-        stream=tf.tile(tf.range(copies), [num_rows]),
+        seed=config.seed + tf.tile(tf.range(copies), [num_rows]),
     )
     kept = config.num_return_sequences // copies
     token_ids, scores = found["token_ids"][:, :kept], found["scores"][:, :kept]
@@ -78,7 +77,6 @@ def search(
     top_k: int | tf.Tensor,
     top_p: float | tf.Tensor,
     seed: int | tf.Tensor,
-    stream: int | tf.Tensor = 0,
 ) -> dict[str, tf.Tensor]:
     """Generates sequences with options by row; each option is a number or a (B,) tensor.
 
@@ -91,8 +89,7 @@ def search(
         temperature: 0 = search.
         top_k: 0 = all.
         top_p: 1 = all.
-        seed: of the row's random numbers.
-        stream: distinguishes rows of equal seed that shall differ.
+        seed: of the row's random numbers; equal seeds and inputs give equal tokens.
 
     Returns: `token_ids` (B, W, T) int32 and `scores` (B, W) float32, best first. W is the most beams of any row; a row
         with fewer has `IMPOSSIBLE` scores and padding in the rest.
@@ -108,9 +105,11 @@ def search(
     limits = tf.minimum(by_row(max_length, tf.int32), model.config.max_sequence_length)
     beams = tf.where(temperature > 0, 1, by_row(num_beams, tf.int32))
     alpha = by_row(length_penalty, tf.float32)
-    draw = (by_row(top_k, tf.int32), by_row(top_p, tf.float32), by_row(seed, tf.int64), by_row(stream, tf.int64))
+    draw = (by_row(top_k, tf.int32), by_row(top_p, tf.float32), by_row(seed, tf.int64))
 
-    state = {name: tf.repeat(value, width, axis=0) for name, value in model.start(inputs).items()}
+    # Not tf.repeat: its reshape of an empty cache means something else in ONNX, where a size of 0 says "as before".
+    rows = tf.range(num_rows * width) // width
+    state = {name: tf.gather(value, rows) for name, value in model.start(inputs).items()}
     memory = {name: value for name, value in state.items() if name.startswith(MEMORY)}
     growing = {name: value for name, value in state.items() if name not in memory}
     beam_rank = tf.range(width)[tf.newaxis]
@@ -133,6 +132,7 @@ def search(
         totals, choice = tf.math.top_k(totals, 2 * width)  # (B, 2W), best first
         origin, tokens = choice // vocabulary_size, choice % vocabulary_size
         if may_sample:
+            # Drawn even if every row searches: a tf.cond in the loop converts to an ONNX graph without shapes.
             sampled = sample(logits[:, 0], temperature, *draw, length)
             sampled_totals = live[1][:, :1] + tf.gather(log_probs[:, 0], sampled[:, tf.newaxis], batch_dims=1)
             replace = (temperature > 0)[:, tf.newaxis]

@@ -19,7 +19,7 @@ def uniform(*keys: tf.Tensor) -> tf.Tensor:
     """One number in [0, 1] for each row of `keys`, which looks random and depends on all of them.
 
     Args:
-        *keys: (B,) int64 each, such as seed, stream and step.
+        *keys: (B,) int64 each, such as seed and step.
 
     Returns: (B,) float32.
     """
@@ -39,7 +39,6 @@ def sample(
     top_k: tf.Tensor,
     top_p: tf.Tensor,
     seed: tf.Tensor,
-    stream: tf.Tensor,
     step: tf.Tensor,
 ) -> tf.Tensor:
     """Draws a token for each row: temperature, then top-k (Fan et al., 2018), then top-p (Holtzman et al., 2020).
@@ -50,7 +49,6 @@ def sample(
         top_k: (B,) int32; 0 = all.
         top_p: (B,) float32; 1 = all.
         seed: (B,) int64.
-        stream: (B,) int64.
         step: () int32, number of tokens before.
 
     Returns: (B,) int32 token ids.
@@ -64,7 +62,7 @@ def sample(
     before = tf.cumsum(probs, axis=-1) - probs  # what likelier tokens hold together
     kept = in_top_k & ((before < top_p[:, tf.newaxis]) | (top_p >= 1)[:, tf.newaxis])
     cumulative = tf.cumsum(tf.where(kept, probs, 0.0), axis=-1)
-    point = uniform(seed, stream, tf.fill(tf.shape(seed), tf.cast(step, tf.int64))) * cumulative[:, -1]
+    point = uniform(seed, tf.fill(tf.shape(seed), tf.cast(step, tf.int64))) * cumulative[:, -1]
     rank = tf.reduce_sum(tf.cast(cumulative <= point[:, tf.newaxis], tf.int32), axis=-1)
     rank = tf.minimum(rank, tf.reduce_sum(tf.cast(kept, tf.int32), axis=-1) - 1)
     return tf.gather(token_ids, rank[:, tf.newaxis], batch_dims=1)[:, 0]

@@ -51,7 +51,7 @@ class TokenEmbedding(keras.layers.Layer):
 
     def call(self, token_ids: Any) -> Any:
         table = _with_dense_gradient(ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype))
-        return ops.take(table, token_ids, axis=0) * self.hidden_dim**0.5
+        return tf.gather(table, token_ids) * self.hidden_dim**0.5
 
     def logits(self, x: Any) -> Any:
         """(B, T, D) hidden states -> (B, T, V) float32 scores."""
@@ -123,7 +123,7 @@ class PositionEmbedding(keras.layers.Layer):
             )
         table = _with_dense_gradient(ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype))
         positions = ops.arange(ops.shape(x)[1]) + offset
-        return x + ops.take(table, positions, axis=0)
+        return x + tf.gather(table, positions)
 
     def get_config(self) -> dict[str, Any]:
         return {
