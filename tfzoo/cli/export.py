@@ -1,0 +1,39 @@
+"""Exports a run to SavedModel and ONNX, and proves both equal to the Keras model.
+
+    tfzoo export --run_dir=runs/g2p --output_dir=exports/g2p
+
+The artifact appears only once it is proved; an export that fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from tfzoo.cli.flags import require
+from tfzoo.cli.quiet import import_tensorflow
+from tfzoo.errors import UsageError, nearest
+
+FORMATS = ("saved_model", "onnx")
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("run_dir", None, "the folder of a run, as `tfzoo train` left it", flag_values=flag_values)
+    flags.DEFINE_string("output_dir", None, "the artifact's folder; must be new or empty", flag_values=flag_values)
+    flags.DEFINE_list("formats", list(FORMATS), "what to write, separated by commas", flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Exports, and prints where the artifact is."""
+    require(flag_values, "run_dir", "output_dir")
+    for name in flag_values.formats:
+        if name not in FORMATS:
+            raise UsageError(f"--formats knows {', '.join(FORMATS)}; received {name!r}.{nearest(name, FORMATS)}")
+    if not flag_values.formats:
+        raise UsageError(f"--formats is empty: give one or more of {', '.join(FORMATS)}.")
+    import_tensorflow()
+    from tfzoo import runs
+
+    runs.export_run(flag_values.run_dir, flag_values.output_dir, formats=tuple(flag_values.formats))
+    print(f"exported and proved: {flag_values.output_dir}")
+    print(f"next: tfzoo predict --artifact={flag_values.output_dir} --runtime=onnx")

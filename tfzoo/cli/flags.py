@@ -1,0 +1,72 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+from tfzoo.decoding.config import DecodingConfig
+from tfzoo.errors import UsageError
+
+DATA_HELP = (
+    "tsv:PATH, jsonl:PATH, tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may hold * and end in .gz; "
+    "@0.3 behind it is its weight in a mixture"
+)
+RUNTIMES = ("keras", "saved_model", "onnx")
+
+_DECODING_HELP = {
+    "max_length": "most tokens to generate, the end token included",
+    "num_beams": "hypotheses that beam search keeps; 1 = greedy",
+    "length_penalty": "how much beam search favours longer outputs; 0 = not at all",
+    "temperature": "above 0: sample, the flatter the higher; 0 = search",
+    "top_k": "sample among the k likeliest tokens only; 0 = all",
+    "top_p": "sample among the likeliest tokens that together hold this probability",
+    "seed": "of the sampling: the same seed gives the same outputs",
+    "num_return_sequences": "outputs for each input, best first",
+}
+
+
+def require(flag_values: flags.FlagValues, *names: str) -> None:
+    """Raises UsageError unless each of the flags `names` was given."""
+    for name in names:
+        if flag_values[name].value in (None, []):
+            raise UsageError(f"--{name} is missing: {' '.join(flag_values[name].help.split())}.")
+
+
+def define_source(flag_values: flags.FlagValues) -> None:
+    """Defines --run_dir and --artifact, of which one must be given."""
+    flags.DEFINE_string("run_dir", None, "the folder of a run, as `tfzoo train` left it", flag_values=flag_values)
+    flags.DEFINE_string(
+        "artifact", None, "the folder of an artifact, as `tfzoo export` left it", flag_values=flag_values
+    )
+
+
+def source(flag_values: flags.FlagValues) -> str:
+    """Returns the value of --run_dir or of --artifact; exactly one must be given."""
+    given = [value for value in (flag_values.run_dir, flag_values.artifact) if value is not None]
+    if len(given) != 1:
+        received = " and ".join(given) or "neither"
+        raise UsageError(f"give either --run_dir (a trained run) or --artifact (an exported one); received {received}.")
+    return given[0]
+
+
+def define_runtime(flag_values: flags.FlagValues) -> None:
+    """Defines --runtime."""
+    flags.DEFINE_enum(
+        "runtime", None, RUNTIMES, "what computes the answers; left out, what fits the folder", flag_values=flag_values
+    )
+
+
+def define_decoding(flag_values: flags.FlagValues) -> None:
+    """Defines one flag for each field of `DecodingConfig`; the recipe gives the value of those left out."""
+    for field in dataclasses.fields(DecodingConfig):
+        define = flags.DEFINE_float if isinstance(field.default, float) else flags.DEFINE_integer
+        define(field.name, None, _DECODING_HELP[field.name], flag_values=flag_values)
+
+
+def decoding_overrides(flag_values: flags.FlagValues) -> dict[str, Any]:
+    """Returns the decoding flags that were given, by field name."""
+    values = {field.name: flag_values[field.name].value for field in dataclasses.fields(DecodingConfig)}
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,52 @@
+r"""Trains a recipe; the same command again resumes where it stopped.
+
+    tfzoo train --recipe=transformer_tiny_g2p --run_dir=runs/g2p
+
+    tfzoo train --recipe=transformer_small --run_dir=runs/en-de --data=tsv:train.tsv \
+        --validation_data=tsv:validation.tsv --set=training.num_steps=5000 --set=data.batch_tokens=2048
+
+`tfzoo show NAME` prints the fields that --set can change.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from tfzoo import zoo
+from tfzoo.cli.flags import DATA_HELP, require
+from tfzoo.cli.quiet import import_tensorflow
+from tfzoo.errors import UsageError
+from tfzoo.recipes import override
+
+STRATEGIES = ("auto", "single", "mirrored", "multi_worker", "tpu")
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    flags.DEFINE_string("recipe", None, "a name out of `tfzoo list`, or a recipe's JSON file", flag_values=flag_values)
+    flags.DEFINE_string("run_dir", None, "the folder where the run is kept and resumed", flag_values=flag_values)
+    flags.DEFINE_multi_string("data", [], f"training data: {DATA_HELP}", flag_values=flag_values)
+    flags.DEFINE_multi_string("validation_data", [], "validation data, written like --data", flag_values=flag_values)
+    flags.DEFINE_multi_string("set", [], "a recipe field, section.field=value", flag_values=flag_values)
+    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "devices to train on", flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues) -> None:
+    """Trains, and prints where the run is."""
+    require(flag_values, "recipe", "run_dir")
+    if flag_values.strategy not in ("auto", "single"):
+        raise UsageError(
+            f"--strategy={flag_values.strategy} is not there yet: train on one device with --strategy=single."
+        )
+    recipe = override(zoo.recipe(flag_values.recipe), flag_values["set"].value)
+    import_tensorflow()
+    from tfzoo import runs
+
+    runs.train(
+        recipe,
+        flag_values.run_dir,
+        data=tuple(flag_values.data),
+        validation_data=tuple(flag_values.validation_data),
+    )
+    print(f"trained: {flag_values.run_dir}")
+    print(f"next: tfzoo predict --run_dir={flag_values.run_dir}")
