@@ -1,0 +1,141 @@
+"""Which examples make up each batch of an epoch: a function of (seed, epoch), computed in graph.
+
+Examples of similar length share a bucket, and a batch comes from one bucket, so that little is padding. A bucket ends
+at one of the lengths 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ... (four an octave) and at the greatest length allowed.
+Every epoch has the same number of batches, so that step n lies in epoch n // num_batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def bucket_boundaries(max_length: int) -> list[int]:
+    """Returns the longest length of each bucket, ascending.
+
+    >>> bucket_boundaries(30)
+    [8, 10, 12, 14, 16, 20, 24, 28, 30]
+    """
+    boundaries = []
+    length = 8
+    while length < max_length:
+        boundaries.append(length)
+        length += 1 << (length.bit_length() - 3)
+    return [*boundaries, max_length]
+
+
+class BatchPlan:
+    """The batches of every epoch, as indices of examples.
+
+    An epoch holds every example once, or, with weights, about as many examples as there are: each origin gets its
+    share of every bucket, rounded up, drawn without repetition until all were drawn.
+
+    Args:
+        lengths: (N,) int, tokens of each example, the end token included.
+        origins: (N,) int, index into `weights`.
+        max_length: the greatest length.
+        batch_tokens: most tokens in a batch, padding included.
+        batch_size: examples in a batch; wins over `batch_tokens` unless None.
+        weights: share of each origin, not necessarily adding up to 1; None = each example once.
+        shuffle: False = buckets in ascending order, their examples as they come.
+        seed: of the order.
+        drop_remainder: leave out the last batch of a bucket unless it is full.
+    """
+
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        origins: np.ndarray,
+        *,
+        max_length: int,
+        batch_tokens: int,
+        batch_size: int | None,
+        weights: Sequence[float] | None,
+        shuffle: bool,
+        seed: int,
+        drop_remainder: bool,
+    ) -> None:
+        import tensorflow as tf
+
+        self._shuffle = shuffle
+        self._seed = seed
+        boundaries = bucket_boundaries(max_length)
+        buckets = np.searchsorted(boundaries, lengths)
+        num_examples = np.bincount(buckets, minlength=len(boundaries))
+        strata = draws = None
+        if weights is not None:
+            strata = buckets * len(weights) + origins
+            draws, num_examples = _mixture(buckets, origins, np.asarray(weights, float), len(boundaries))
+
+        starts: list[int] = []
+        limits: list[int] = []
+        offset = 0
+        for boundary, count in zip(boundaries, num_examples.tolist(), strict=True):
+            size = batch_tokens // boundary if batch_size is None else batch_size
+            end = offset + (count - count % size if drop_remainder else count)
+            starts += range(offset, end, size)
+            limits += [min(start + size, end) for start in range(offset, end, size)]
+            offset += count
+        self.num_batches = len(starts)
+        with tf.device("CPU"):  # a tf.data pipeline runs there
+            self._boundaries = tf.constant(boundaries, tf.int32)
+            self._buckets = tf.constant(buckets, tf.int32)
+            self._strata = None if strata is None else tf.constant(strata, tf.int32)
+            self._draws = None if draws is None else tf.constant(draws, tf.int32)
+            self._starts = tf.constant(starts, tf.int32)
+            self._limits = tf.constant(limits, tf.int32)
+
+    def batches(self, epoch: tf.Tensor) -> tf.RaggedTensor:
+        """Returns (num_batches, None) int32, the examples of each batch of an epoch (int64 scalar)."""
+        import tensorflow as tf
+
+        drawing, within, between = tf.unstack(tf.random.split(tf.stack([tf.constant(self._seed, tf.int64), epoch]), 3))
+        examples = tf.range(tf.size(self._buckets))
+        if self._strata is not None:
+            examples = tf.gather(self._grouped(examples, self._strata, drawing), self._draws)
+        examples = self._grouped(examples, self._buckets, within)
+        order = self._shuffled(tf.range(self.num_batches), between)
+        rows = tf.ragged.range(tf.gather(self._starts, order), tf.gather(self._limits, order))
+        return tf.gather(examples, rows)
+
+    def padded_length(self, examples: tf.Tensor) -> tf.Tensor:
+        """Returns the int32 scalar length of the bucket that a batch's (B,) examples come from."""
+        import tensorflow as tf
+
+        return tf.gather(self._boundaries, self._buckets[examples[0]])
+
+    def _grouped(self, examples: tf.Tensor, groups: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Orders examples by their group, ascending, and at random within it."""
+        import tensorflow as tf
+
+        examples = self._shuffled(examples, seed)
+        return tf.gather(examples, tf.argsort(tf.gather(groups, examples), stable=True))
+
+    def _shuffled(self, values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.random.experimental.stateless_shuffle(values, seed) if self._shuffle else values
+
+
+def _mixture(
+    buckets: np.ndarray, origins: np.ndarray, weights: np.ndarray, num_buckets: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which places to draw, of the examples grouped by bucket and origin, and the number drawn per bucket."""
+    available = np.zeros((num_buckets, len(weights)), int)
+    np.add.at(available, (buckets, origins), 1)
+    wanted = len(buckets) * weights / weights.sum()
+    # The small number keeps a product such as 3 * (1 / 3), a hair above 1, from being rounded up to 2.
+    drawn = np.ceil(available * wanted / available.sum(axis=0) - 1e-9).astype(int)
+    offsets = (np.cumsum(available) - available.ravel()).reshape(available.shape)
+    places = [
+        offset + np.arange(count) % size
+        for offset, count, size in zip(offsets.ravel(), drawn.ravel(), available.ravel(), strict=True)
+        if count
+    ]
+    return np.concatenate(places), drawn.sum(axis=1)
