@@ -1,0 +1,179 @@
+"""Model and tokenizer -> one folder for TF Serving, ONNX Runtime and Hugging Face's tools, proved before it exists.
+
+The artifact is written into a hidden folder beside its place and renamed when every format has been proved. What is
+not proved leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from absl import logging
+
+from tfzoo.decoding.config import DecodingConfig
+from tfzoo.errors import UsageError, nearest
+from tfzoo.export import manifest as manifests
+from tfzoo.export.huggingface import config_files
+from tfzoo.export.model_card import model_card
+from tfzoo.export.onnx import write_onnx
+from tfzoo.export.saved_model import write_saved_model
+from tfzoo.export.verify import probes, prove, record
+from tfzoo.runtime.artifact import FORMAT_VERSION, MANIFEST
+from tfzoo.runtime.keras import KerasBackend
+from tfzoo.runtime.predictor import row_options
+from tfzoo.text import Tokenizer, TokenizerPair, pair
+
+FORMATS = ("saved_model", "onnx")
+NUM_TEXTS = 5  # that the golden answers are recorded for, and an empty one
+
+
+def export(
+    model: keras.Model,
+    tokenizer: Tokenizer | tuple[Tokenizer, Tokenizer] | TokenizerPair,
+    output_dir: str | os.PathLike[str],
+    formats: Sequence[str] = FORMATS,
+    *,
+    decoding: DecodingConfig | None = None,
+    recipe: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+    texts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Exports a model and proves each format equal to it.
+
+    Args:
+        model: a zoo model with trained weights.
+        tokenizer: the shared tokenizer, (source, target), or a pair.
+        output_dir: the artifact's folder; must be absent or empty. Its name is the model's name on a server.
+        formats: some of `FORMATS`.
+        decoding: how the default signature searches; None = `DecodingConfig()` within the model's length.
+        recipe: recorded in the manifest.
+        metrics: recorded in the manifest and on the model card.
+        texts: inputs of the model's kind, for the proof; none = random ones.
+
+    Returns: the manifest.
+
+    Raises:
+        UsageError: an unknown format, a folder that is not empty, or a tokenizer that does not fit the model.
+        ArtifactError: the model does not convert.
+        ArtifactMismatch: a format answers otherwise than the model.
+    """
+    tokenizer = pair(tokenizer)
+    output_dir = Path(output_dir)
+    _check_arguments(model, tokenizer, output_dir, formats)
+    decoding = decoding or DecodingConfig(max_length=min(DecodingConfig().max_length, model.config.max_sequence_length))
+    # A served default answers with one sequence.
+    decoding = dataclasses.replace(decoding, num_return_sequences=1)
+    model = _in_float32(model)
+
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}-", dir=output_dir.parent))
+    try:
+        manifest = _build(aside, output_dir.name, model, tokenizer, formats, decoding, recipe, metrics, texts)
+        os.chmod(aside, 0o755)  # mkdtemp's is private, and a server runs as another user
+        os.rename(aside, output_dir)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return manifest
+
+
+def _build(
+    directory: Path,
+    name: str,
+    model: keras.Model,
+    tokenizer: TokenizerPair,
+    formats: Sequence[str],
+    decoding: DecodingConfig,
+    recipe: dict[str, Any] | None,
+    metrics: dict[str, Any] | None,
+    texts: Sequence[str],
+) -> dict[str, Any]:
+    tokenizer.save(directory)
+    for file_name, content in config_files(model.config, decoding).items():
+        manifests.write_json(directory / file_name, content)
+    if "saved_model" in formats:
+        logging.info("writing the SavedModel")
+        write_saved_model(model, tokenizer, decoding, os.fspath(directory))
+    if "onnx" in formats:
+        logging.info("writing the ONNX graphs")
+        write_onnx(model, os.fspath(directory))
+
+    logging.info("proving %s", ", ".join(formats))
+    reference = KerasBackend(model, tokenizer)
+    config = model.config
+    counts = {
+        "encoder_token_ids": config.source_vocabulary_size or config.vocabulary_size,
+        "decoder_token_ids": config.vocabulary_size,
+    }
+    inputs = probes(counts, config.max_sequence_length, config.pad_id)
+    texts = [*(texts[:NUM_TEXTS] or _random_texts(tokenizer, config.max_sequence_length)), ""]
+    manifest: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "task": model.task,
+        "formats": list(formats),
+        "num_parameters": model.count_params(),
+        "token_id_counts": counts,
+        "max_source_length": config.max_sequence_length,
+        "decoding": dataclasses.asdict(decoding),
+        "recipe": recipe,
+        "metrics": metrics or {},
+        "versions": manifests.package_versions(),
+        **manifests.describe_formats(directory, tuple(formats)),
+        "golden": record(reference, inputs, texts, decoding),
+    }
+    served = [row[0] for row in reference.generate(texts, row_options(decoding, len(texts))).outputs]
+    manifest["proof"] = prove(directory, manifest, reference, tokenizer, inputs, served)
+    (directory / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    manifest["weights"] = manifests.weight_digests(directory)
+    manifest["files"] = manifests.file_digests(directory)
+    manifests.write_json(directory / MANIFEST, manifest)
+    return manifest
+
+
+def _check_arguments(model: keras.Model, tokenizer: TokenizerPair, output_dir: Path, formats: Sequence[str]) -> None:
+    if isinstance(formats, str) or not formats:
+        raise UsageError(f"`formats` must be a sequence of {', '.join(FORMATS)}; received formats={formats!r}.")
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"`formats` knows {', '.join(FORMATS)}; received {name!r}.{nearest(name, FORMATS)}")
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise UsageError(f"`output_dir` {output_dir} exists and is not empty; name another folder or remove it.")
+    expected = {
+        "source": (
+            tokenizer.source.vocabulary_size,
+            model.config.source_vocabulary_size or model.config.vocabulary_size,
+        ),
+        "target": (tokenizer.target.vocabulary_size, model.config.vocabulary_size),
+    }
+    for side, (num_ids, num_embedded) in expected.items():
+        if num_ids != num_embedded:
+            raise UsageError(
+                f"`tokenizer` does not fit the model: its {side} side has {num_ids} ids, "
+                f"the model embeds {num_embedded}. Pass the tokenizer that the model was trained with."
+            )
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The same weights computed in float32: half precision is for training, and few runtimes have it on a CPU."""
+    if model.compute_dtype == "float32":
+        return model
+    clone = type(model)(model.config, name=model.name, dtype="float32")
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def _random_texts(tokenizer: TokenizerPair, max_length: int) -> list[str]:
+    random = np.random.default_rng(0)
+    lengths = np.linspace(1, min(max_length, 40), NUM_TEXTS, dtype=int)
+    return [
+        tokenizer.source.decode(random.integers(0, tokenizer.source.vocabulary_size, length).tolist())
+        for length in lengths
+    ]

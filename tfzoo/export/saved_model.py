@@ -1,0 +1,85 @@
+"""Keras model -> SavedModel that TF Serving loads and answers from, text in and text out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfzoo.decoding.config import DecodingConfig
+from tfzoo.errors import ArtifactError
+from tfzoo.export.signatures import seq2seq_signatures
+from tfzoo.text import TokenizerPair
+
+# The folder TF Serving looks for: the version number below the model's name.
+VERSION_FOLDER = "1"
+
+
+def write_saved_model(model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingConfig, directory: str) -> None:
+    """Writes `directory`/1, a TF Serving version folder.
+
+    `keras.export.ExportArchive` and not `tf.saved_model.save`: with the latter, Keras' variables load in Python and
+    fail each request on a server.
+
+    Args:
+        model: a zoo model.
+        tokenizer: its tokenizers.
+        decoding: how the default signature searches.
+        directory: an artifact under construction.
+    """
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    for side in {id(one): one for one in (tokenizer.source, tokenizer.target)}.values():
+        archive.track(side.trackable())
+    for name, signature in seq2seq_signatures(model, tokenizer, decoding).items():
+        # A tf.function without jit_compile: stock servers refuse compiled signatures.
+        function = tf.function(signature.function, input_signature=signature.inputs, autograph=False)
+        archive.add_endpoint(name, function)
+    archive.write_out(os.path.join(directory, VERSION_FOLDER), verbose=False)
+
+
+def signature_table(version_folder: str) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
+    """Signature name -> {"inputs" and "outputs"} -> tensor name -> {"dtype", "shape"}, read from the file.
+
+    Raises:
+        ArtifactError: saved_model.pb does not parse.
+    """
+
+    def describe(tensors: Any) -> dict[str, dict[str, object]]:
+        return {
+            name: {
+                "dtype": tf.dtypes.as_dtype(tensor.dtype).name,
+                "shape": [None if dim.size < 0 else dim.size for dim in tensor.tensor_shape.dim],
+            }
+            for name, tensor in sorted(tensors.items())
+        }
+
+    signatures = _meta_graph(version_folder).signature_def
+    return {
+        name: {"inputs": describe(signature.inputs), "outputs": describe(signature.outputs)}
+        for name, signature in sorted(signatures.items())
+        if not name.startswith("__")  # TensorFlow's own, such as the initializer's
+    }
+
+
+def count_operators(version_folder: str) -> dict[str, int]:
+    """TensorFlow operator -> number of nodes in the graph and its functions; what a server must know to load it."""
+    graph = _meta_graph(version_folder).graph_def
+    counts: dict[str, int] = {}
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            counts[node.op] = counts.get(node.op, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _meta_graph(version_folder: str) -> Any:
+    path = os.path.join(version_folder, "saved_model.pb")
+    try:
+        with open(path, "rb") as file:
+            return saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0]
+    except (OSError, DecodeError, IndexError) as error:
+        raise ArtifactError(f"{path} does not parse ({error}); export the model again.") from error

@@ -1,0 +1,92 @@
+"""Opening an artifact folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tfzoo.decoding.config import DecodingConfig
+from tfzoo.errors import ArtifactError, UsageError, nearest
+from tfzoo.runtime.predictor import Backend, Predictor
+from tfzoo.text import TokenizerPair
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1  # of the manifest and the layout; an artifact of another one is refused
+
+Runtime = Literal["onnx", "saved_model"]
+
+
+class Artifact(Predictor):
+    """An exported model, answered by the artifact's own files alone.
+
+    Args:
+        directory: the folder with manifest.json.
+        runtime: "onnx" (imports no TensorFlow) or "saved_model"; None takes the first that the artifact has.
+
+    Raises:
+        ArtifactError: the folder is not an artifact, or a damaged one.
+        UsageError: the artifact lacks the runtime.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], runtime: Runtime | None = None) -> None:
+        self.directory = Path(directory)
+        self.manifest = read_manifest(self.directory)
+        formats = self.manifest["formats"]
+        chosen: str = runtime or next(name for name in get_args(Runtime) if name in formats)
+        if chosen not in formats:
+            raise UsageError(
+                f"`runtime` must be one of {', '.join(formats)}, the formats of {self.directory}; "
+                f"received runtime={chosen!r}.{nearest(chosen, formats)}"
+            )
+        self.tokenizer = TokenizerPair.load(self.directory)
+        super().__init__(
+            open_backend(self.directory, chosen, self.tokenizer, self.manifest),
+            DecodingConfig(**self.manifest["decoding"]),
+            self.tokenizer.target.end_id,
+        )
+
+
+def open_backend(directory: Path, runtime: str, tokenizer: TokenizerPair, manifest: dict[str, Any]) -> Backend:
+    """Returns what computes one format of an artifact.
+
+    Raises:
+        ArtifactError: its files do not load.
+    """
+    if runtime == "saved_model":
+        from tfzoo.runtime.saved_model import SavedModelBackend
+
+        try:
+            return SavedModelBackend(directory / "1")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ArtifactError(f"{directory}: its SavedModel does not load ({error}); export it again.") from error
+    from tfzoo.runtime.onnx import OnnxBackend
+
+    return OnnxBackend(directory, tokenizer, manifest["max_source_length"])
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Reads manifest.json.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or of another format version.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{directory} is not an artifact: {MANIFEST} is missing. Name a folder that `tfzoo export` wrote."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); export the model again.") from error
+    if version != FORMAT_VERSION:
+        raise ArtifactError(f"{path} has format_version {version}; this tfzoo reads {FORMAT_VERSION}. Export it again.")
+    return manifest
+
+
+def load(directory: str | os.PathLike[str], runtime: Runtime | None = None) -> Artifact:
+    """Opens an artifact; see `Artifact`."""
+    return Artifact(directory, runtime)
