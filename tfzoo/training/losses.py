@@ -31,7 +31,8 @@ class CrossEntropy(keras.losses.Loss):
     """sum(cross entropy * weight) / sum(weight), both sums over all replicas.
 
     One replica's value is its share of the gradient and, for the reported `loss`, the global mean divided by the
-    number of replicas, as `tf.distribute` asks. A batch whose weights are all 0 gives 0.
+    number of replicas, as `tf.distribute` asks. A batch whose weights are all 0 gives 0. Over several batches Keras
+    averages the reported `loss` by their number of sequences; `tfzoo.training.metrics` averages by tokens.
 
     Args:
         label_smoothing: probability in [0, 1) that is spread evenly over the vocabulary.
@@ -58,18 +59,8 @@ class CrossEntropy(keras.losses.Loss):
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the mean over the tokens of all replicas."""
         with tf.name_scope(self.name):
-            mask = getattr(y_pred, "_keras_mask", None)
             losses = self.call(y_true, y_pred)  # (B, T)
-            weights = tf.ones_like(losses)
-            if sample_weight is not None:
-                if len(sample_weight.shape) != len(losses.shape):
-                    raise ValueError(
-                        "`sample_weight` must have one weight per token, like `y_true`; received "
-                        f"sample_weight of shape {sample_weight.shape}, y_true of shape {losses.shape}."
-                    )
-                weights *= tf.cast(sample_weight, "float32")
-            if mask is not None:
-                weights *= tf.cast(mask, "float32")
+            weights = token_weights(losses, y_pred, sample_weight)
             return _global_mean(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
@@ -87,6 +78,31 @@ class CrossEntropy(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"label_smoothing": self.label_smoothing, "name": self.name}
+
+
+def token_weights(values: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    """Returns how much each token counts: its sample weight or 1, and 0 where Keras masks the prediction.
+
+    Args:
+        values: (B, T) float32, what will be averaged.
+        y_pred: (B, T, V), with or without a Keras mask.
+        sample_weight: (B, T) or None.
+
+    Raises:
+        ValueError: `sample_weight` has another rank than `values`.
+    """
+    weights = tf.ones_like(values)
+    mask = getattr(y_pred, "_keras_mask", None)
+    if mask is not None:
+        weights *= tf.cast(mask, "float32")
+    if sample_weight is not None:
+        if len(sample_weight.shape) != len(values.shape):
+            raise ValueError(
+                "`sample_weight` must have one weight per token, like `y_true`; received "
+                f"sample_weight of shape {sample_weight.shape}, y_true of shape {values.shape}."
+            )
+        weights *= tf.cast(sample_weight, "float32")
+    return weights
 
 
 def _global_mean(total: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
