@@ -15,7 +15,8 @@ def _with_dense_gradient(table: tf.Tensor) -> Any:
     """The identity, whose gradient is one row per token id.
 
     A lookup's gradient has one row per *occurrence* of an id, and Keras' Adam, Adagrad and global-norm clipping square
-    those rows before they are added up. Adding them up here makes every optimizer right.
+    those rows before they are added up. Adding them up here makes every optimizer right. The table must still be
+    float32: in bfloat16 a sum stops growing at 256 terms of equal size.
     """
     return tf.identity(table), tf.convert_to_tensor
 
@@ -47,11 +48,13 @@ class TokenEmbedding(keras.layers.Layer):
             name="table",
             shape=(self.vocabulary_size, self.hidden_dim),
             initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+            autocast=False,
         )
 
     def call(self, token_ids: Any) -> Any:
-        table = _with_dense_gradient(ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype))
-        return tf.gather(table, token_ids) * self.hidden_dim**0.5
+        table = ops.cast(_with_dense_gradient(tf.convert_to_tensor(self.table)), self.compute_dtype)
+        # Keras' `fit` under a tf.distribute strategy first calls the model with the mean over replicas, a float.
+        return tf.gather(table, ops.cast(token_ids, "int32")) * self.hidden_dim**0.5
 
     def logits(self, x: Any) -> Any:
         """(B, T, D) hidden states -> (B, T, V) float32 scores."""
@@ -109,7 +112,7 @@ class PositionEmbedding(keras.layers.Layer):
         shape = (self.max_sequence_length, self.hidden_dim)
         if self.learned:
             self.table = self.add_weight(
-                name="table", shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02)
+                name="table", shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02), autocast=False
             )
         else:
             self.table = sinusoidal_table(*shape)  # NumPy: a captured eager tensor would become an ONNX input
@@ -121,7 +124,7 @@ class PositionEmbedding(keras.layers.Layer):
                 f"a sequence must not be longer than `max_sequence_length`; received {length} tokens, "
                 f"max_sequence_length={self.max_sequence_length}. Shorten the input or configure more positions."
             )
-        table = _with_dense_gradient(ops.cast(ops.convert_to_tensor(self.table), self.compute_dtype))
+        table = ops.cast(_with_dense_gradient(tf.convert_to_tensor(self.table)), self.compute_dtype)
         positions = ops.arange(ops.shape(x)[1]) + offset
         return x + tf.gather(table, positions)
 
