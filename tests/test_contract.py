@@ -1,0 +1,309 @@
+"""Every tiny entry of the zoo against every promise that a model makes.
+
+A new family joins by its entry in the zoo, named `*_tiny` or `*_tiny_*`, and its line in `FAMILIES`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfzoo
+from tests.references import transformer as transformer_reference
+from tests.tolerances import tolerance
+from tfzoo.zoo import ZOO
+
+# One worker takes the whole file: the models and their traces are built once.
+pytestmark = pytest.mark.xdist_group("contract")
+
+B, T, S, V = 3, 7, 5, 37  # distinct and odd, so that a mixed-up axis shows
+FIRST_WORD = 4  # ids below are special
+# No training run ends in fewer nats per token by luck: a uniform guess costs log(37) = 3.61.
+OVERFIT_NATS = 0.05
+MAX_LENGTH = 11
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What the promises need to know of a family.
+
+    Args:
+        model: the class; takes a config and Keras' `dtype`.
+        reference: (config, weights by path, inputs) -> (B, T, V) float64 logits, in NumPy.
+        sizes: config fields to overwrite, so that sizes are distinct.
+        lengths: input name -> its length in tokens.
+        sequence: the input that is read causally and that `step` takes.
+    """
+
+    model: type[keras.Model]
+    reference: Callable[..., np.ndarray]
+    sizes: Callable[[Any], dict[str, Any]]
+    lengths: dict[str, int]
+    sequence: str
+
+
+FAMILIES = {
+    "transformer": Family(
+        model=tfzoo.models.Transformer,
+        reference=transformer_reference.logits,
+        sizes=lambda config: {
+            "vocabulary_size": V,
+            "source_vocabulary_size": config.source_vocabulary_size and V + 4,
+            "max_sequence_length": MAX_LENGTH,
+        },
+        lengths={"encoder_token_ids": S, "decoder_token_ids": T},
+        sequence="decoder_token_ids",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A family, one of its tiny configs, and a model with random weights everywhere, biases and scales included."""
+
+    family: Family
+    config: Any
+    model: keras.Model
+
+    def inputs(self, seed: int = 0, num_rows: int = B, **lengths: int) -> dict[str, np.ndarray]:
+        """Random words without padding."""
+        generator = np.random.default_rng(seed)
+        lengths = self.family.lengths | lengths
+        return {
+            name: generator.integers(FIRST_WORD, V, (num_rows, lengths[name])).astype(np.int32)
+            for name in self.model.input_signature()
+        }
+
+    def padded_inputs(self, seed: int, num_padding: int) -> dict[str, np.ndarray]:
+        """Random words; in the second row the last `num_padding` of every input but the sequence are padding."""
+        inputs = self.inputs(seed)
+        for name, value in inputs.items():
+            if name != self.family.sequence:
+                value[1, -num_padding:] = self.config.pad_id
+        return inputs
+
+    def change(self, inputs: dict[str, np.ndarray], name: str, position: int) -> dict[str, np.ndarray]:
+        """The same inputs with another word at one position of one input, in each row."""
+        changed = {key: value.copy() for key, value in inputs.items()}
+        changed[name][:, position] = FIRST_WORD + (changed[name][:, position] - FIRST_WORD + 1) % (V - FIRST_WORD)
+        return changed
+
+    def new_model(self, dtype: str | None = None, **changes: Any) -> keras.Model:
+        """Another model with the same weights."""
+        model = self.family.model(dataclasses.replace(self.config, **changes), dtype=dtype)
+        for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
+            assert new.path == old.path
+            new.assign(old)
+        return model
+
+
+def is_tiny(name: str) -> bool:
+    return name.endswith("_tiny") or "_tiny_" in name
+
+
+@pytest.fixture(scope="module", params=[name for name in ZOO if is_tiny(name)])
+def subject(request):
+    recipe = ZOO[request.param].recipe()
+    family = FAMILIES[recipe.family]
+    config = dataclasses.replace(recipe.model, **family.sizes(recipe.model))
+    keras.utils.set_random_seed(7)
+    model = family.model(config)
+    generator = np.random.default_rng(7)
+    for variable in model.trainable_variables:
+        variable.assign_add(generator.normal(0, 0.1, variable.shape))
+    return Subject(family, config, model)
+
+
+def test_the_zoo_has_tiny_entries_of_every_family():
+    families = {ZOO[name].recipe().family for name in ZOO}
+    assert {ZOO[name].recipe().family for name in ZOO if is_tiny(name)} == families == set(FAMILIES)
+
+
+class TestShape:
+    @pytest.mark.parametrize("change", [0, 2])
+    def test_logits_have_a_row_for_each_token(self, subject, change):
+        sequence = subject.family.sequence
+        inputs = subject.inputs(**{name: length + change for name, length in subject.family.lengths.items()})
+        logits = subject.model(inputs)
+        assert logits.shape == (B, subject.family.lengths[sequence] + change, V)
+        assert logits.dtype == tf.float32
+        one = subject.model({name: value[:1, :1] for name, value in inputs.items()})
+        assert one.shape == (1, 1, V)
+
+    def test_the_signature_leaves_batch_and_length_open(self, subject):
+        signature = subject.model.input_signature()
+        assert set(signature) == set(subject.family.lengths)
+        for name, spec in signature.items():
+            assert spec == tf.TensorSpec((None, None), tf.int32, name=name)
+
+    def test_every_position_can_be_used(self, subject):
+        longest = subject.inputs(**dict.fromkeys(subject.family.lengths, MAX_LENGTH))
+        assert subject.model(longest).shape == (B, MAX_LENGTH, V)
+
+    def test_a_sequence_too_long_is_refused(self, subject):
+        for name in subject.family.lengths:
+            with pytest.raises(ValueError, match="must not be longer") as error:
+                subject.model(subject.inputs(**{name: MAX_LENGTH + 1}))
+            assert (
+                "a sequence must not be longer than `max_sequence_length`; received 12 tokens, max_sequence_length=11."
+                " Shorten the input or configure more positions." in str(error.value)
+            )
+
+
+class TestPadding:
+    def test_more_padding_changes_no_real_logit(self, subject):
+        inputs = subject.inputs()
+        padded = {
+            name: np.pad(value, [(0, 0), (0, 4)], constant_values=subject.config.pad_id)
+            for name, value in inputs.items()
+        }
+        length = subject.family.lengths[subject.family.sequence]
+        np.testing.assert_allclose(
+            subject.model(padded)[:, :length], subject.model(inputs), rtol=0, atol=tolerance("padding")
+        )
+
+    def test_a_short_row_among_longer_ones_gets_what_it_gets_alone(self, subject):
+        inputs = subject.inputs()
+        alone = {name: value[1:2, :-2].copy() for name, value in inputs.items()}
+        for value in inputs.values():
+            value[1, -2:] = subject.config.pad_id
+        np.testing.assert_allclose(
+            subject.model(inputs)[1:2, :-2], subject.model(alone), rtol=0, atol=tolerance("padding")
+        )
+
+
+class TestCausality:
+    def test_a_token_changes_no_logit_before_it(self, subject):
+        sequence = subject.family.sequence
+        inputs = subject.inputs()
+        logits = subject.model(inputs).numpy()
+        for t in range(subject.family.lengths[sequence]):
+            after = subject.model(subject.change(inputs, sequence, t)).numpy()
+            assert np.array_equal(after[:, :t], logits[:, :t])  # bit for bit
+            assert (np.abs(after[:, t:] - logits[:, t:]).max(axis=2) > 1e-3).all()  # and changes all others
+
+    def test_every_token_of_the_other_inputs_reaches_every_logit(self, subject):
+        inputs = subject.inputs()
+        logits = subject.model(inputs).numpy()
+        for name in set(inputs) - {subject.family.sequence}:
+            for s in range(subject.family.lengths[name]):
+                after = subject.model(subject.change(inputs, name, s)).numpy()
+                assert (np.abs(after - logits).max(axis=2) > 1e-4).all()
+
+
+def weights(model: keras.Model) -> dict[str, np.ndarray]:
+    return {variable.path.partition("/")[2]: variable.numpy() for variable in model.trainable_variables}
+
+
+class TestParity:
+    def test_equals_numpy(self, subject):
+        inputs = subject.padded_inputs(seed=1, num_padding=2)
+        expected = subject.family.reference(subject.config, weights(subject.model), inputs)
+        assert np.abs(expected).max() > 0.5  # the weights do something
+        np.testing.assert_allclose(subject.model(inputs), expected, rtol=0, atol=tolerance("numpy_parity"))
+
+
+class TestCache:
+    @pytest.mark.parametrize("chunks", [[1] * T, [3, 1, 3], [T]], ids=str)
+    def test_steps_equal_the_whole(self, subject, chunks):
+        inputs = subject.padded_inputs(seed=2, num_padding=1)
+        tokens = inputs[subject.family.sequence]
+        state = subject.model.start(inputs)
+        memory = {name: value.numpy() for name, value in state.items() if name.startswith("memory_")}
+        begin, pieces = 0, []
+        for size in chunks:
+            logits, new_state = subject.model.step(tokens[:, begin : begin + size], state)
+            assert new_state is not state  # beam search still needs the state it gave
+            assert set(new_state) == set(state)
+            state = new_state
+            pieces.append(logits)
+            begin += size
+        np.testing.assert_allclose(
+            np.concatenate(pieces, axis=1), subject.model(inputs), rtol=0, atol=tolerance("cached_step")
+        )
+        for name, value in memory.items():
+            assert np.array_equal(state[name], value), name
+
+    def test_the_state_is_batch_first(self, subject):
+        state = subject.model.start(subject.inputs())
+        _, state = subject.model.step(np.full((B, 2), FIRST_WORD, np.int32), state)
+        assert {value.shape[0] for value in state.values()} == {B}
+
+
+def training_data(subject: Subject, num_real: list[int]) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Inputs, labels and weights; row i has `num_real[i]` tokens that count."""
+    inputs = subject.inputs(seed=3, num_rows=len(num_real))
+    tokens = inputs[subject.family.sequence]
+    labels = np.random.default_rng(4).integers(FIRST_WORD, V, tokens.shape).astype(np.int32)
+    real = np.arange(tokens.shape[1]) < np.array(num_real)[:, np.newaxis]
+    inputs[subject.family.sequence] = np.where(real, tokens, subject.config.pad_id)
+    return inputs, np.where(real, labels, subject.config.pad_id), real.astype(np.float32)
+
+
+class TestLearning:
+    def test_one_batch_overfits(self, subject):
+        keras.utils.set_random_seed(1)
+        model = subject.family.model(dataclasses.replace(subject.config, dropout=0.0))
+        model.compile(optimizer=keras.optimizers.Adam(5e-3), loss=tfzoo.losses.cross_entropy())
+        dataset = tf.data.Dataset.from_tensors(training_data(subject, [7, 5, 2])).repeat()
+        losses = model.fit(dataset, steps_per_epoch=10, epochs=15, shuffle=False, verbose=0).history["loss"]
+        assert losses[-1] < OVERFIT_NATS
+
+
+@pytest.fixture(scope="module")
+def mirrored(two_cpus):
+    """Two replicas; their collectives are numbered apart from those of other strategies of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.distribute.MirroredStrategy, "_collective_key_base", 200_000)
+        return tf.distribute.MirroredStrategy(two_cpus)
+
+
+class TestDistribution:
+    def test_two_devices_equal_one(self, subject, mirrored):
+        # Rows per replica: (2, 2), then (2, 1). Tokens per replica: (9, 4), then (8, 6).
+        data = training_data(subject, [7, 2, 1, 3, 5, 3, 6])
+
+        def train() -> tuple[float, list[np.ndarray]]:
+            model = subject.new_model(dropout=0.0)
+            model.compile(optimizer=keras.optimizers.SGD(0.1), loss=tfzoo.losses.cross_entropy(label_smoothing=0.1))
+            dataset = tf.data.Dataset.from_tensor_slices(data).batch(4)
+            losses = model.fit(dataset, epochs=2, shuffle=False, verbose=0).history["loss"]
+            return losses, [variable.numpy() for variable in model.trainable_variables]
+
+        losses, one = train()
+        with mirrored.scope():
+            mirrored_losses, two = train()
+        assert mirrored_losses == pytest.approx(losses, rel=tolerance("numpy_loss"))
+        for before, after, mirrored_after in zip(subject.model.trainable_variables, one, two, strict=True):
+            np.testing.assert_allclose(
+                mirrored_after, after, rtol=0, atol=tolerance("two_replicas"), err_msg=before.path
+            )
+            if "key/bias" not in before.path:  # softmax does not see what all keys share
+                assert np.abs(after - before.numpy()).max() > 50 * tolerance("two_replicas"), before.path
+
+
+class TestKeras:
+    def test_saved_and_loaded_is_bit_equal(self, subject, tmp_path):
+        inputs = subject.inputs()
+        subject.model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert type(loaded) is type(subject.model)
+        assert loaded.config == subject.config
+        assert np.array_equal(loaded(inputs), subject.model(inputs))
+
+
+class TestMixedPrecision:
+    def test_bfloat16_is_close_to_float32(self, subject):
+        inputs = subject.inputs()
+        model = subject.new_model(dtype="mixed_bfloat16")
+        assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
+        logits = model(inputs)
+        assert logits.dtype == tf.float32
+        expected = subject.model(inputs)
+        assert not np.array_equal(logits, expected)  # it did compute in bfloat16
+        difference = np.abs(logits - expected) / np.abs(expected).max()
+        assert difference.mean() < tolerance("bfloat16")
