@@ -56,6 +56,11 @@ class TransformerConfig:
         ):
             if getattr(self, name) < 1:
                 raise RecipeError(f"`{name}` must be at least 1; received {name}={getattr(self, name)}.")
+        if self.source_vocabulary_size is not None and self.source_vocabulary_size < 1:
+            raise RecipeError(
+                "`source_vocabulary_size` must be at least 1 or None; received "
+                f"source_vocabulary_size={self.source_vocabulary_size}."
+            )
         if self.hidden_dim % self.num_heads:
             raise RecipeError(
                 "`num_heads` must divide `hidden_dim`; received "
