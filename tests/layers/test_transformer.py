@@ -1,0 +1,117 @@
+"""Blocks: where the normalization stands, what the cache holds, and that each layer survives saving."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tolerances import tolerance
+from tfzoo.layers.attention import MultiHeadAttention
+from tfzoo.layers.embeddings import PositionEmbedding, TokenEmbedding
+from tfzoo.layers.masks import causal_mask
+from tfzoo.layers.normalization import LayerNormalization
+from tfzoo.layers.transformer import DecoderBlock, EncoderBlock, FeedForward, Residual
+
+B, T, S, D, F, H = 3, 7, 5, 12, 20, 3
+
+
+def floats(*shape, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
+
+
+def test_feed_forward_is_two_dense_layers_with_relu():
+    layer = FeedForward(D, F)
+    layer.build()
+    x = floats(B, T, D)
+    first, bias, second, shift = (variable.numpy().astype(np.float64) for variable in layer.trainable_variables)
+    assert (first.shape, second.shape) == ((D, F), (F, D))
+    expected = np.maximum(x.numpy() @ first + bias, 0) @ second + shift
+    np.testing.assert_allclose(layer(x), expected, rtol=0, atol=tolerance("numpy_parity"))
+
+
+@pytest.mark.parametrize("normalize_first", [False, True])
+def test_residual_normalizes_before_or_after(normalize_first):
+    layer = Residual(D, normalize_first, dropout=0.0)
+    layer.build()
+    layer.normalization.set_weights([floats(D, seed=1), floats(D, seed=2)])
+    x = floats(B, T, D)
+    if normalize_first:
+        expected = x + 2 * tf.square(layer.normalization(x))
+    else:
+        expected = layer.normalization(x + 2 * tf.square(x))
+    np.testing.assert_array_equal(layer(x, sublayer=lambda y: 2 * tf.square(y)), expected)
+
+
+def test_residual_drops_the_sublayer_and_keeps_the_stream():
+    layer = Residual(D, True, dropout=0.5)
+    x = floats(B, T, D)
+    difference = (layer(x, sublayer=tf.ones_like, training=True) - x).numpy()
+    assert 0.2 < (np.abs(difference) < 1e-6).mean() < 0.8
+    np.testing.assert_allclose(difference[np.abs(difference) > 1e-6], 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalize_first", [False, True])
+def test_the_decoder_block_continues_from_its_past(normalize_first):
+    block = DecoderBlock(D, F, H, normalize_first=normalize_first)
+    block.build()
+    x = floats(B, T, D)
+    memory = block.memory_keys_and_values(floats(B, S, D, seed=1))
+    sees_all = np.ones((1, 1, 1, S), bool)
+    nothing = (tf.zeros([B, H, 0, D // H]),) * 2
+    whole, key, value = block(x, nothing, memory, causal_mask(T, 0), sees_all)
+    assert key.shape == value.shape == (B, H, T, D // H)
+
+    _, *past = block(x[:, :4], nothing, memory, causal_mask(4, 0), sees_all)
+    rest, *present = block(x[:, 4:], tuple(past), memory, causal_mask(3, 4), sees_all)
+    np.testing.assert_allclose(rest, whole[:, 4:], rtol=0, atol=tolerance("cached_step"))
+    for new, old in zip(present, (key, value), strict=True):
+        np.testing.assert_allclose(new, old, rtol=0, atol=tolerance("cached_step"))
+
+
+LAYERS = {
+    "attention": lambda **kwargs: MultiHeadAttention(H, D, dropout=0.3, **kwargs),
+    "tokens": lambda **kwargs: TokenEmbedding(37, D, **kwargs),
+    "positions": lambda **kwargs: PositionEmbedding(9, D, learned=True, **kwargs),
+    "normalization": lambda **kwargs: LayerNormalization(epsilon=1e-4, **kwargs),
+    "feed_forward": lambda **kwargs: FeedForward(D, F, dropout=0.3, **kwargs),
+    "residual": lambda **kwargs: Residual(D, True, 0.3, **kwargs),
+    "encoder_block": lambda **kwargs: EncoderBlock(D, F, H, dropout=0.3, normalize_first=True, **kwargs),
+    "decoder_block": lambda **kwargs: DecoderBlock(D, F, H, dropout=0.3, normalize_first=True, **kwargs),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_serialization_round_trip(name):
+    layer = LAYERS[name](name="mine", dtype="mixed_bfloat16")
+    plain = keras.saving.serialize_keras_object(layer)
+    copy = keras.saving.deserialize_keras_object(plain)
+    assert type(copy) is type(layer)
+    assert copy.get_config() == layer.get_config()
+    assert (copy.name, copy.dtype_policy.name) == ("mine", "mixed_bfloat16")
+    for each in (layer, copy):
+        each.build((None, None, D))
+    described = [[(v.path, v.shape, v.dtype) for v in each.trainable_variables] for each in (layer, copy)]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_config_has_every_argument(name):
+    """A config that lost an argument would come back with the default."""
+    config = LAYERS[name]().get_config()
+    given = {key: value for key, value in config.items() if key not in ("name", "trainable", "dtype")}
+    assert type(LAYERS[name]())(**given).get_config() | {"name": ""} == config | {"name": ""}
+    assert 0.3 in given.values() or name in ("tokens", "positions", "normalization")
+
+
+def test_blocks_compute_in_half_precision():
+    x = floats(B, S, D)
+    mask = np.ones((1, 1, 1, S), bool)
+    block = EncoderBlock(D, F, H, dtype="mixed_bfloat16")
+    assert block(x, mask).dtype == tf.bfloat16
+    assert {variable.dtype for variable in block.trainable_variables} == {"float32"}
+    whole = EncoderBlock(D, F, H)
+    whole.build()
+    whole.set_weights(block.get_weights())
+    expected = whole(x, mask).numpy()
+    difference = np.abs(tf.cast(block(x, mask), tf.float32) - expected) / np.abs(expected).max()
+    assert 0 < difference.mean() < tolerance("bfloat16")
