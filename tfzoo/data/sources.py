@@ -194,4 +194,4 @@ def _texts(row: tuple[Any, ...], place: str) -> tuple[str, str]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0].rstrip(".")
