@@ -24,7 +24,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "zoo",
     ],
     submod_attrs={
-        "runs": ["evaluate", "load", "predict", "quickstart", "train", "verify"],
+        "first_run": ["quickstart"],
+        "runs": ["evaluate", "export_run", "load", "predict", "train", "verify"],
         "training": ["losses"],
         "zoo": ["recipe"],
     },

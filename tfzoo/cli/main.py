@@ -15,6 +15,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from logging import Formatter
 from types import ModuleType
 
 from absl import flags, logging
@@ -118,9 +119,11 @@ def _configure_logging() -> None:
     """Shows the library's own messages, and silences TensorFlow's below an error, before anything imports it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.set_verbosity(logging.INFO)
-    logger = logging.get_absl_logger()
-    if logging.get_absl_handler() not in logger.handlers:
-        logger.addHandler(logging.get_absl_handler())
+    logger, handler = logging.get_absl_logger(), logging.get_absl_handler()
+    if handler not in logger.handlers:
+        logger.addHandler(handler)
+    logger.propagate = False  # else the root logger, which libraries configure, says everything again
+    handler.setFormatter(Formatter("%(message)s"))
 
 
 def _overview() -> str:

@@ -21,6 +21,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues) -> None:
     """Runs the quickstart and prints what it reports."""
     import_tensorflow()
-    from tfzoo import runs
+    from tfzoo.first_run import quickstart
 
-    print(runs.quickstart(flag_values.run_dir))
+    print(quickstart(flag_values.run_dir))

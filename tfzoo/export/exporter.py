@@ -121,7 +121,7 @@ def _build(
         "formats": list(formats),
         "num_parameters": model.count_params(),
         "token_id_counts": counts,
-        "max_source_length": config.max_sequence_length,
+        "max_length": config.max_sequence_length,
         "decoding": dataclasses.asdict(decoding),
         "recipe": recipe,
         "metrics": metrics or {},

@@ -7,7 +7,6 @@ the model computes is for `verify` to prove.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.decoding.generate import search
 from tfzoo.errors import ArtifactError
 from tfzoo.export.onnx_passes import count_operators, hoist_loop_invariants, name_axes
+from tfzoo.export.quiet import only_errors
 from tfzoo.runtime import onnx_names
 
 OPSET = 18
@@ -68,8 +68,7 @@ def convert(
     optimizers = {
         name: make for name, make in tf2onnx_optimizer._get_optimizers().items() if name != "remove_back_to_back"
     }
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with tf.device("/cpu:0"):
+    with tf.device("/cpu:0"), only_errors("tensorflow", "tf2onnx"):
         frozen = tf_loader.from_function(concrete, tensor_names, output_tensors)
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")

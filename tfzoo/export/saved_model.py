@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import ArtifactError
+from tfzoo.export.quiet import only_errors
 from tfzoo.export.signatures import seq2seq_signatures
 from tfzoo.text import TokenizerPair
 
@@ -39,7 +40,8 @@ def write_saved_model(model: keras.Model, tokenizer: TokenizerPair, decoding: De
         # A tf.function without jit_compile: stock servers refuse compiled signatures.
         function = tf.function(signature.function, input_signature=signature.inputs, autograph=False)
         archive.add_endpoint(name, function)
-    archive.write_out(os.path.join(directory, VERSION_FOLDER), verbose=False)
+    with only_errors("absl"):
+        archive.write_out(os.path.join(directory, VERSION_FOLDER), verbose=False)
 
 
 def signature_table(version_folder: str) -> dict[str, dict[str, dict[str, dict[str, object]]]]:

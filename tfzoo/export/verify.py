@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import ArtifactError, ArtifactMismatch
 from tfzoo.export.manifest import check_files
+from tfzoo.export.quiet import only_errors
 from tfzoo.export.saved_model import VERSION_FOLDER
 from tfzoo.runtime.artifact import open_backend, read_manifest
 from tfzoo.runtime.onnx import OnnxBackend
@@ -167,18 +168,15 @@ def check_serving(version_folder: Path, texts: Sequence[str], expected: Sequence
     """
     backend = SavedModelBackend(version_folder)
     answers = {"tf.saved_model.load": backend.serve(texts)}
-    level = tf.get_logger().level
-    tf.get_logger().setLevel("ERROR")  # the loader calls itself deprecated, at length; servers have no other
     try:
-        with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        # The loader calls itself deprecated, at length; servers have no other.
+        with only_errors("tensorflow"), tf.compat.v1.Session(graph=tf.Graph()) as session:
             loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(version_folder))
             signature = loaded.signature_def["serving_default"]
             feed = {signature.inputs["source"].name: list(texts)}
             outputs = session.run(signature.outputs["outputs"].name, feed)
     except (tf.errors.OpError, KeyError, ValueError) as error:
         raise ArtifactMismatch(f"the SavedModel fails a server's request: {error}") from error
-    finally:
-        tf.get_logger().setLevel(level)
     answers["a session"] = [output.decode() for output in outputs]
     for loader, found in answers.items():
         for text, output, reference in zip(texts, found, expected, strict=True):
@@ -235,7 +233,7 @@ def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     manifest = read_manifest(directory)
     check_files(directory, manifest)
     tokenizer = TokenizerPair.load(directory)
-    inputs = probes(manifest["token_id_counts"], manifest["max_source_length"], tokenizer.source.pad_id)
+    inputs = probes(manifest["token_id_counts"], manifest["max_length"], tokenizer.source.pad_id)
     report: dict[str, Any] = {"directory": os.fspath(directory), "num_files": len(manifest["files"])}
     backends = {name: _open(directory, name, tokenizer, manifest) for name in manifest["formats"]}
     for name, backend in backends.items():

@@ -5,5 +5,5 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submodules=["transformer"],
-    submod_attrs={"recipe": ["Recipe", "from_json", "override", "to_json"]},
+    submod_attrs={"recipe": ["Recipe", "differences", "from_json", "override", "to_json"]},
 )

@@ -136,6 +136,25 @@ def override(recipe: Recipe, assignments: str | Iterable[str]) -> Recipe:
     )
 
 
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    """Returns the fields in which two recipes differ, as `section.field`, in the recipe's order.
+
+    >>> differences(transformer.tiny(), override(transformer.tiny(), "data.seed=1"))
+    ['data.seed']
+    """
+    found = []
+    for field in dataclasses.fields(Recipe):
+        ours, theirs = getattr(one, field.name), getattr(other, field.name)
+        if ours == theirs:
+            continue
+        if type(ours) is not type(theirs) or field.name not in SECTIONS:
+            found.append(field.name)
+        else:
+            names = (inner.name for inner in dataclasses.fields(ours))
+            found += [f"{field.name}.{name}" for name in names if getattr(ours, name) != getattr(theirs, name)]
+    return found
+
+
 def _section(name: str, plain: Any) -> Any:
     config = SECTIONS[name]
     _check_names(name, plain, config)

@@ -152,11 +152,12 @@ def tiny_g2p() -> Recipe:
         hidden_dim=128,
         intermediate_dim=512,
         num_layers=2,
+        num_beams=1,
         training=TrainingConfig(
-            num_steps=1500,
-            checkpoint_steps=500,
+            num_steps=700,
+            checkpoint_steps=175,
             learning_rate=2e-3,
-            warmup_steps=200,
+            warmup_steps=100,
             schedule="cosine",
         ),
     )
@@ -174,25 +175,33 @@ def small_g2p() -> Recipe:
         data=DataConfig(
             train=("sample:cmudict",),
             validation=("sample:cmudict:validation",),
-            batch_tokens=8192,
+            batch_tokens=4096,
             max_source_length=40,
             max_target_length=40,
         ),
         hidden_dim=256,
         intermediate_dim=1024,
         num_layers=3,
+        num_beams=4,
         training=TrainingConfig(
-            num_steps=20_000,
-            checkpoint_steps=1000,
+            num_steps=2500,
+            checkpoint_steps=250,
             learning_rate=1e-3,
-            warmup_steps=1000,
+            warmup_steps=250,
             schedule="cosine",
         ),
     )
 
 
 def _g2p(
-    *, name: str, data: DataConfig, hidden_dim: int, intermediate_dim: int, num_layers: int, training: TrainingConfig
+    *,
+    name: str,
+    data: DataConfig,
+    hidden_dim: int,
+    intermediate_dim: int,
+    num_layers: int,
+    num_beams: int,
+    training: TrainingConfig,
 ) -> Recipe:
     """What both pronunciation recipes share: letters in, phonemes out, each side with a vocabulary of its own."""
     return Recipe(
@@ -211,6 +220,6 @@ def _g2p(
             max_sequence_length=64,
         ),
         training=training,
-        decoding=DecodingConfig(max_length=40, num_beams=4),
+        decoding=DecodingConfig(max_length=40, num_beams=num_beams),
         evaluation=EvaluationConfig(metrics=("token_error_rate", "word_error_rate")),
     )

@@ -40,11 +40,12 @@ class Artifact(Predictor):
                 f"`runtime` must be one of {', '.join(formats)}, the formats of {self.directory}; "
                 f"received runtime={chosen!r}.{nearest(chosen, formats)}"
             )
-        self.tokenizer = TokenizerPair.load(self.directory)
+        tokenizer = TokenizerPair.load(self.directory)
         super().__init__(
-            open_backend(self.directory, chosen, self.tokenizer, self.manifest),
+            open_backend(self.directory, chosen, tokenizer, self.manifest),
+            tokenizer,
             DecodingConfig(**self.manifest["decoding"]),
-            self.tokenizer.target.end_id,
+            self.manifest["max_length"],
         )
 
 
@@ -63,7 +64,7 @@ def open_backend(directory: Path, runtime: str, tokenizer: TokenizerPair, manife
             raise ArtifactError(f"{directory}: its SavedModel does not load ({error}); export it again.") from error
     from tfzoo.runtime.onnx import OnnxBackend
 
-    return OnnxBackend(directory, tokenizer, manifest["max_source_length"])
+    return OnnxBackend(directory, tokenizer, manifest["max_length"])
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

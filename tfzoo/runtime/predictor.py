@@ -49,8 +49,9 @@ class Predictor:
 
     Args:
         backend: what computes.
+        tokenizer: of both sides.
         decoding: the options of a call that names none.
-        end_id: the token that ends a sequence.
+        max_length: longest source or target in tokens, the end token included; longer sources are cut.
 
     Call arguments:
         texts: strings.
@@ -59,10 +60,11 @@ class Predictor:
     Returns: a list with the best answer for each text.
     """
 
-    def __init__(self, backend: Backend, decoding: DecodingConfig, end_id: int) -> None:
+    def __init__(self, backend: Backend, tokenizer: TokenizerPair, decoding: DecodingConfig, max_length: int) -> None:
         self.backend = backend
+        self.tokenizer = tokenizer
         self.decoding = decoding
-        self._end_id = end_id
+        self.max_length = max_length
 
     def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
         """Answers each text with the best output."""
@@ -111,7 +113,8 @@ class Predictor:
 
     def _trim(self, token_ids: np.ndarray) -> list[int]:
         ids: list[int] = token_ids.tolist()
-        return ids[: ids.index(self._end_id) + 1] if self._end_id in ids else ids
+        end_id = self.tokenizer.target.end_id
+        return ids[: ids.index(end_id) + 1] if end_id in ids else ids
 
 
 def row_options(config: DecodingConfig, num_rows: int) -> dict[str, np.ndarray]:
