@@ -58,7 +58,9 @@ def hoist_loop_invariants(graph: onnx.GraphProto) -> int:
     """
     hoisted = 0
     for outer in list(subgraphs(graph)):
-        used = {name for node in outer.node for name in node.input} | {value.name for value in outer.output}
+        # What is read inside another loop or branch is used as well.
+        used = {value.name for inner in subgraphs(outer) for value in inner.output}
+        used |= {name for inner in subgraphs(outer) for node in inner.node for name in node.input}
         for node in outer.node:
             if node.op_type == "Loop":
                 hoisted += _hoist(node, used)
@@ -78,8 +80,7 @@ def _hoist(loop: onnx.NodeProto, used_outside: set[str]) -> int:
     outer_names, kept = {}, []
     for index in range(num_carried):
         body_input, body_output = body.input[2 + index].name, body.output[1 + index].name
-        unchanged = origin(body_output) == body_input
-        if unchanged and (index >= len(loop.output) or loop.output[index] not in used_outside):
+        if origin(body_output) == body_input and loop.output[index] not in used_outside:
             outer_names[body_input] = loop.input[2 + index]
         else:
             kept.append(index)
@@ -97,7 +98,7 @@ def _hoist(loop: onnx.NodeProto, used_outside: set[str]) -> int:
     for inner in subgraphs(body):
         for node in inner.node:
             node.input[:] = [outer_names.get(name, name) for name in node.input]
-        for value in inner.output:  # a branch may hand the value straight through
-            if value.name in outer_names:
-                inner.node.add(op_type="Identity", input=[outer_names[value.name]], output=[value.name])
+        # A body or a branch may hand the value straight through, even more than once.
+        for name in sorted({value.name for value in inner.output} & outer_names.keys()):
+            inner.node.add(op_type="Identity", input=[outer_names[name]], output=[name])
     return len(outer_names)
