@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from tfzoo.errors import RecipeError
 
@@ -53,8 +54,12 @@ class DecodingConfig:
             if getattr(self, name) < low:
                 raise RecipeError(f"`{name}` must be at least {low}; received {name}={getattr(self, name)}.")
         for name in ("length_penalty", "temperature"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"`{name}` must not be negative; received {name}={getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RecipeError(
+                    f"`{name}` must be a finite number, at least 0; received {name}={getattr(self, name)}."
+                )
+        if self.seed >= 2**31:
+            raise RecipeError(f"`seed` must be below 2**31; received seed={self.seed}.")
         if not 0 < self.top_p <= 1:
             raise RecipeError(f"`top_p` must be in (0, 1]; received top_p={self.top_p}.")
         if self.temperature > 0 and self.num_beams > 1:

@@ -61,7 +61,7 @@ def generate(model: keras.Model, inputs: dict[str, Any], config: DecodingConfig)
     kept = config.num_return_sequences // copies
     token_ids, scores = found["token_ids"][:, :kept], found["scores"][:, :kept]
     return {
-        "token_ids": tf.reshape(token_ids, [-1, tf.shape(token_ids)[2]]),
+        "token_ids": tf.reshape(token_ids, [num_rows * config.num_return_sequences, tf.shape(token_ids)[2]]),
         "scores": tf.reshape(scores, [-1]),
     }
 
@@ -153,6 +153,7 @@ def search(
         pool = tf.concat([pool, sequences], axis=1)
         pool_scores = tf.where(finishes, totals / penalty[:, tf.newaxis], IMPOSSIBLE)
         pool_scores, best = tf.math.top_k(tf.concat([finished[1], pool_scores], axis=1), width)
+        pool_scores = tf.where(beam_rank < beams[:, tf.newaxis], pool_scores, IMPOSSIBLE)
         finished = (tf.gather(pool, best, batch_dims=1), pool_scores)
         num_finished = tf.reduce_sum(tf.cast(pool_scores > IMPOSSIBLE / 2, tf.int32), axis=1)
         done |= (num_finished >= beams) | at_limit[:, 0]
