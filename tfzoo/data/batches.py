@@ -130,7 +130,7 @@ def _mixture(
     available = np.zeros((num_buckets, len(weights)), int)
     np.add.at(available, (buckets, origins), 1)
     wanted = len(buckets) * weights / weights.sum()
-    # The small number keeps a product such as 3 * (1 / 3), a hair above 1, from being rounded up to 2.
+    # The small number keeps what should be 30, but came out a hair above it, from being rounded up to 31.
     drawn = np.ceil(available * wanted / available.sum(axis=0) - 1e-9).astype(int)
     offsets = (np.cumsum(available) - available.ravel()).reshape(available.shape)
     places = [
