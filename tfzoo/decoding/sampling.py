@@ -25,7 +25,8 @@ def uniform(*keys: tf.Tensor) -> tf.Tensor:
     """
     mixed = tf.zeros_like(keys[0])
     for key in keys:
-        mixed = tf.math.floormod(mixed + key, PRIME)
+        # Twice the prime makes a negative int32 key positive: the remainder of a negative number is another in ONNX.
+        mixed = tf.math.floormod(mixed + key + 2 * PRIME, PRIME)
         for constant in ROUND_CONSTANTS:
             mixed = tf.math.floormod(mixed + constant, PRIME)
             square = tf.math.floormod(mixed * mixed, PRIME)
