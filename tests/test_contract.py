@@ -300,6 +300,7 @@ class TestMixedPrecision:
     def test_bfloat16_is_close_to_float32(self, subject):
         inputs = subject.inputs()
         model = subject.new_model(dtype="mixed_bfloat16")
+        assert {layer.dtype_policy.name for layer in model._flatten_layers()} == {"mixed_bfloat16"}
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
         logits = model(inputs)
         assert logits.dtype == tf.float32

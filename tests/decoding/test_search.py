@@ -193,6 +193,7 @@ OPTIONS_BY_ROW = 3 * (
     {"num_beams": 3, "max_length": 4},
     {"num_beams": 2, "max_length": 6, "length_penalty": 0.0},
     {"num_beams": 5, "max_length": 7, "length_penalty": 2.0},
+    {"num_beams": 2, "max_length": 7, "length_penalty": 3.0},  # stopping early loses better ones, and must
     {"num_beams": 1, "max_length": 1},
     {"num_beams": 4, "max_length": 5, "temperature": 0.8, "seed": 3},
     {"num_beams": 2, "max_length": 7, "temperature": 1.5, "top_k": 3, "seed": 4},
