@@ -34,7 +34,8 @@ def generate(model: keras.Model, inputs: dict[str, Any], config: DecodingConfig)
 
     Returns: `token_ids` (B * R, T) int32, without the start token, ended by the end token where there is one and padded
         after it; `scores` (B * R,) float32, log-probability in nats divided by the length penalty. R is
-        `num_return_sequences`; the R sequences of a row stand together, best first; sample r is drawn with seed + r.
+        `num_return_sequences`; the R sequences of a row stand together, best first if searched for; sample r is drawn
+        with seed + r.
 
     Raises:
         UsageError: `max_length` exceeds the model's positions.
@@ -83,8 +84,8 @@ def search(
     Args:
         model: answers `start` and `step`.
         inputs: what `model.start` takes, B rows.
-        max_length: most tokens to generate; above the model's positions it counts as their number.
-        num_beams: a row that samples counts as one beam.
+        max_length: most tokens to generate; counts as 1 below it, and as the model's positions above them.
+        num_beams: counts as 1 below it and in a row that samples.
         length_penalty: see `DecodingConfig`, like the rest.
         temperature: 0 = search.
         top_k: 0 = all.
@@ -100,10 +101,10 @@ def search(
         return tf.broadcast_to(tf.cast(option, dtype), [num_rows])
 
     may_sample = not (isinstance(temperature, (int, float)) and temperature == 0)
-    width = num_beams if isinstance(num_beams, int) else tf.reduce_max(num_beams)
     temperature = by_row(temperature, tf.float32)
-    limits = tf.minimum(by_row(max_length, tf.int32), model.config.max_sequence_length)
-    beams = tf.where(temperature > 0, 1, by_row(num_beams, tf.int32))
+    limits = tf.clip_by_value(by_row(max_length, tf.int32), 1, model.config.max_sequence_length)
+    beams = tf.where(temperature > 0, 1, tf.maximum(by_row(num_beams, tf.int32), 1))
+    width = num_beams if isinstance(num_beams, int) else tf.maximum(tf.reduce_max(beams), 1)  # a batch may be empty
     alpha = by_row(length_penalty, tf.float32)
     draw = (by_row(top_k, tf.int32), by_row(top_p, tf.float32), by_row(seed, tf.int64))
 
