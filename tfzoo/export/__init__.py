@@ -6,7 +6,7 @@ from typing import Any
 
 import lazy_loader as lazy
 
-__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={"exporter": ["export"], "verify": ["verify"]})
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={"exporter": ["export"]})
 
 
 class _CallableModule(types.ModuleType):
