@@ -35,6 +35,17 @@ ALLOWED_OPERATORS = frozenset(
     Unsqueeze Where""".split()
 )
 
+# tf2onnx' rewrites, less those for operators that we do not use, which cost a quarter of a conversion, and less
+# "remove_back_to_back": it drops the first of two Reshapes although a 0 in the second one's shape refers to the first.
+OPTIMIZERS = (
+    "optimize_transpose",
+    "fold_constants",
+    "loop_optimizer",
+    "merge_duplication",
+    "reshape_optimizer",
+    "remove_identity",
+)
+
 Axes = dict[str, tuple[str | int, ...]]
 
 
@@ -64,10 +75,7 @@ def convert(
     output_names = sorted(concrete.structured_outputs)
     output_tensors = [tensor.name for tensor in concrete.outputs]
     renamed = dict(zip([*tensor_names, *output_tensors], [*names, *output_names], strict=True))
-    # This optimizer drops the first of two Reshapes although a 0 in the second one's shape refers to the first.
-    optimizers = {
-        name: make for name, make in tf2onnx_optimizer._get_optimizers().items() if name != "remove_back_to_back"
-    }
+    optimizers = {name: tf2onnx_optimizer._get_optimizers()[name] for name in OPTIMIZERS}
     with tf.device("/cpu:0"), only_errors("tensorflow", "tf2onnx"):
         frozen = tf_loader.from_function(concrete, tensor_names, output_tensors)
         with tf.Graph().as_default() as graph:
