@@ -159,14 +159,21 @@ def compare(name: str, reference: Backend, candidate: Backend, inputs: list[dict
     return {"probes": results}
 
 
-def check_serving(version_folder: Path, texts: Sequence[str], expected: Sequence[str]) -> None:
-    """Loads the SavedModel into a session, as a server does, and calls its default signature.
+def check_serving(
+    version_folder: Path, backend: SavedModelBackend, texts: Sequence[str], expected: Sequence[str]
+) -> None:
+    """Calls a SavedModel's default signature: as a Python program does, and in a session, as a server does.
+
+    Args:
+        version_folder: holds saved_model.pb.
+        backend: the same SavedModel, loaded.
+        texts: the requests.
+        expected: their answers.
 
     Raises:
         ArtifactMismatch: a request fails or is answered otherwise. Variables that the loader of a server does not find
             fail here, while `tf.saved_model.load` is content.
     """
-    backend = SavedModelBackend(version_folder)
     answers = {"tf.saved_model.load": backend.serve(texts)}
     try:
         # The loader calls itself deprecated, at length; servers have no other.
@@ -215,8 +222,8 @@ def prove(
         proof[name] = compare(name, reference, candidate, inputs)
         proof[name]["golden"] = check_golden(name, candidate, inputs, manifest["golden"])
         proof[name]["identical_tokens"] = [*manifest["golden"]["searches"]]
-    if "saved_model" in manifest["formats"]:
-        check_serving(directory / VERSION_FOLDER, manifest["golden"]["texts"], served)
+        if isinstance(candidate, SavedModelBackend):
+            check_serving(directory / VERSION_FOLDER, candidate, manifest["golden"]["texts"], served)
     return proof
 
 
