@@ -28,7 +28,7 @@ class Quickstart:
     Args:
         run_dir: the run.
         artifact_dir: the artifact.
-        scores: on the held-out words, see `tfzoo.evaluate`.
+        scores: on the held-out words, see `tfzoo.evaluate`, and those of the run's last checkpoint.
         pronunciations: word that was in no data -> the artifact's answer, the same from both runtimes.
         proof: from the artifact's manifest.
         seconds: duration of each stage.
@@ -78,7 +78,7 @@ class Quickstart:
 def quickstart(run_dir: str | os.PathLike[str]) -> Quickstart:
     """Trains a small Transformer to pronounce English words, scores, exports, proves and uses it.
 
-    Called again, it resumes: what is done is not done twice.
+    Called again, it resumes; what is done is not done twice.
 
     Args:
         run_dir: an absent or empty folder, or that of an earlier quickstart; the artifact goes below it.
@@ -99,8 +99,8 @@ def quickstart(run_dir: str | os.PathLike[str]) -> Quickstart:
 
     known = {word for split in ("train", "validation", "test") for word, _ in cmudict(split)}
     timed("training", lambda: runs.train(zoo.recipe(RECIPE), run_dir))
-    scores = timed("evaluation", lambda: runs.evaluate(run_dir, TEST_DATA))
     if not (artifact_dir / MANIFEST).exists():
+        scores = timed("evaluation", lambda: runs.evaluate(run_dir, TEST_DATA))
         timed("export and proof", lambda: runs.export_run(run_dir, artifact_dir, metrics=scores))
     words = [word for word in WORDS if word not in known][:NUM_WORDS]
     artifacts = {name: Artifact(artifact_dir, name) for name in ("onnx", "saved_model")}  # type: ignore[arg-type]
@@ -113,7 +113,7 @@ def quickstart(run_dir: str | os.PathLike[str]) -> Quickstart:
     return Quickstart(
         run_dir=run_dir,
         artifact_dir=artifact_dir,
-        scores=scores,
+        scores=artifacts["onnx"].manifest["metrics"],
         pronunciations={word: found.output for word, found in zip(words, answers["onnx"], strict=True)},
         proof=artifacts["onnx"].manifest["proof"],
         seconds=seconds,

@@ -13,10 +13,12 @@ A run is a folder:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ from tfzoo.errors import CheckpointError, RecipeError, UsageError
 from tfzoo.evaluation.config import EvaluationConfig
 from tfzoo.recipes.recipe import Recipe, differences, from_json, to_json
 from tfzoo.runtime.artifact import MANIFEST, Artifact
-from tfzoo.runtime.predictor import Predictor
+from tfzoo.runtime.predictor import BATCH_SIZE, Prediction, Predictor
 from tfzoo.text import TokenizerPair, train_pair
 
 if TYPE_CHECKING:
@@ -74,12 +76,9 @@ class Run(Predictor):
 
 
 def build_model(recipe: Recipe) -> keras.Model:
-    """Makes a recipe's model with fresh weights, drawn by its seed."""
-    import keras
-
+    """Makes a recipe's model with fresh weights."""
     from tfzoo import models
 
-    keras.utils.set_random_seed(recipe.training.seed)
     return models.Transformer(recipe.model)
 
 
@@ -89,7 +88,7 @@ def train(
     *,
     data: Sequence[str] = (),
     validation_data: Sequence[str] = (),
-    verbose: int = 1,
+    verbose: int | None = None,
 ) -> Run:
     """Trains a recipe into a folder; called again with the same arguments, it resumes.
 
@@ -98,7 +97,7 @@ def train(
         run_dir: an absent or empty folder, or that of the run to resume.
         data: data specifications instead of the recipe's own.
         validation_data: the same for validation.
-        verbose: 0 = silent, 1 = progress bar, 2 = a line for each checkpoint.
+        verbose: 0 = silent, 1 = progress bar, 2 = a line for each checkpoint; None = a bar on a terminal, else lines.
 
     Returns: the run, with the weights of its best checkpoint.
 
@@ -106,9 +105,12 @@ def train(
         UsageError: no data, or the folder belongs to something else.
         DataError: the data is missing or malformed.
         CheckpointError: the checkpoint to resume from is damaged.
+        KeyboardInterrupt: interrupted; the message says from which step the same call resumes.
     """
+    import keras
+
     from tfzoo.data import seq2seq
-    from tfzoo.training import fit
+    from tfzoo.training import checkpoints, fit
 
     run_dir = Path(run_dir)
     recipe = dataclasses.replace(
@@ -135,36 +137,49 @@ def train(
             **options,
         )
 
-    fit(
-        build_model(recipe),
-        lambda start_step: batches(recipe.data.train, repeat=True, start_step=start_step),
-        recipe.training,
-        run_dir,
-        validation_dataset=batches(recipe.data.validation, shuffle=False) if recipe.data.validation else None,
-        verbose=verbose,
-    )
+    if verbose is None:
+        verbose = 1 if sys.stdout.isatty() else 2
+    keras.utils.set_random_seed(recipe.training.seed)
+    try:
+        fit(
+            build_model(recipe),
+            lambda start_step: batches(recipe.data.train, repeat=True, start_step=start_step),
+            recipe.training,
+            run_dir,
+            validation_dataset=batches(recipe.data.validation, shuffle=False) if recipe.data.validation else None,
+            verbose=verbose,
+        )
+    except KeyboardInterrupt:
+        step = max(checkpoints.steps(run_dir), default=0)
+        raise KeyboardInterrupt(f"interrupted; the same command resumes {run_dir} from step {step}.") from None
     return Run(run_dir)
 
 
 def _prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
     """Makes the folder with its recipe and tokenizer, or checks that it holds this very recipe."""
+    from tfzoo.training import checkpoints
+
     if (run_dir / REQUESTED).exists():
+        started = _read_recipe(run_dir / REQUESTED)
         changed = [
             name
-            for name in differences(_read_recipe(run_dir / REQUESTED), recipe)
+            for name in differences(started, recipe)
             if name not in _FREE_FIELDS and name.split(".")[0] not in _FREE_FIELDS
         ]
-        if changed:
+        if changed and checkpoints.steps(run_dir):
             raise UsageError(
-                f"{run_dir} was started with another `{changed[0]}`; resume it with the same recipe and data, "
-                "or train into another run_dir."
+                f"{run_dir} was started with {changed[0]}={_field(started, changed[0])}; received "
+                f"{changed[0]}={_field(recipe, changed[0])}. Resume it with the same recipe and data, or train into "
+                "another run_dir."
             )
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        if changed:  # nothing is trained yet that another recipe could spoil
+            shutil.rmtree(run_dir / TOKENIZER, ignore_errors=True)
+    elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != f".{REQUESTED}" for path in run_dir.iterdir())):
         raise UsageError(f"`run_dir` {run_dir} exists and is not a run; name another folder.")
     if not (run_dir / TOKENIZER).exists():
-        records = itertools.chain.from_iterable(read(spec) for spec in recipe.data.train)
-        logging.info("training the tokenizer")
-        tokenizer = train_pair(recipe.tokenizer, records, recipe.model.vocabulary_size)
+        for spec in (*recipe.data.train, *recipe.data.validation):
+            read(spec)  # what is misspelt should not wait for the tokenizer
+        tokenizer = train_pair(recipe.tokenizer, _records(recipe.data.train), recipe.model.vocabulary_size)
         examples = _first_sources(recipe.data.validation or recipe.data.train)
         run_dir.mkdir(parents=True, exist_ok=True)
         _write(run_dir / REQUESTED, to_json(recipe))
@@ -184,6 +199,19 @@ def _prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
     )
     _write(run_dir / RECIPE, to_json(recipe))
     return recipe, tokenizer
+
+
+def _field(recipe: Recipe, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), recipe)
+
+
+def _records(specs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    num_records = 0
+    for spec in specs:
+        for source, target in read(spec):
+            yield source, target
+            num_records += 1
+    logging.info("training the tokenizer on %d examples", num_records)
 
 
 def _first_sources(specs: Sequence[str]) -> list[str]:
@@ -228,6 +256,8 @@ def load(path: str | os.PathLike[str], runtime: str | None = None) -> Predictor:
             raise UsageError(f"{path} is an artifact, which has no Keras model; use runtime onnx or saved_model.")
         return Artifact(path, runtime)  # type: ignore[arg-type]  # it checks the name
     if not (path / RECIPE).exists():
+        if (path / REQUESTED).exists():
+            raise CheckpointError(f"{path} holds no checkpoint; train the run first.")
         raise UsageError(
             f"{path} is neither a run (no {RECIPE}) nor an artifact (no {MANIFEST}); "
             "name a folder that `tfzoo train` or `tfzoo export` wrote."
@@ -266,8 +296,10 @@ def evaluate(
     for source, target in records:
         references.setdefault(source, []).append(target)
     sources = sorted(references, key=len)  # texts of similar length are decoded together
-    predictions = predictor.generate(sources, **options)
-    outputs = [found[0].output for found in tqdm(predictions, "decoding", len(sources), unit=" texts", leave=False)]
+    predictions = tqdm(
+        predictor.generate(sources, **options), "decoding", len(sources), unit=" texts", leave=False, disable=None
+    )
+    outputs = [found[0].output for found in predictions]
     return {
         "num_sources": len(sources),
         **score(_metrics(predictor), outputs, [references[source] for source in sources]),
@@ -283,28 +315,42 @@ def _metrics(predictor: Predictor) -> tuple[str, ...]:
 
 
 def predict(
-    path: str | os.PathLike[str], texts: Iterable[str], *, runtime: str | None = None, **options: Any
+    path: str | os.PathLike[str],
+    texts: Iterable[str],
+    *,
+    runtime: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """Answers texts as they come, in order.
 
     Args:
         path: the folder of a run or an artifact.
-        texts: inputs; read in batches.
+        texts: inputs; read as the answers are asked for.
         runtime: see `load`.
+        batch_size: texts that are read and answered together; 1 = each at once, slower for many.
         **options: decoding options that differ from the recipe's.
 
-    Yields: `input`, `output` and `score` (log-probability in nats divided by the length penalty) of the best answer,
-        and `alternatives`, the other `num_return_sequences - 1` with their scores.
+    Returns: for each text `input`, `output` and `score` (log-probability in nats divided by the length penalty) of the
+        best answer, and `alternatives`, the other `num_return_sequences - 1` with their scores.
+
+    Raises:
+        UsageError: an option is unknown or out of its range; before any text is read.
     """
     predictor = load(path, runtime)
     for_answers, for_inputs = itertools.tee(texts)
-    for text, (best, *others) in zip(for_inputs, predictor.generate(for_answers, **options), strict=True):
-        yield {
-            "input": text,
-            "output": best.output,
-            "score": best.score,
-            "alternatives": [{"output": other.output, "score": other.score} for other in others],
-        }
+    answers = predictor.generate(for_answers, batch_size=batch_size, **options)
+    return (_answer(text, found) for text, found in zip(for_inputs, answers, strict=True))
+
+
+def _answer(text: str, predictions: list[Prediction]) -> dict[str, Any]:
+    best, *others = predictions
+    return {
+        "input": text,
+        "output": best.output,
+        "score": best.score,
+        "alternatives": [{"output": other.output, "score": other.score} for other in others],
+    }
 
 
 def export_run(
@@ -335,8 +381,17 @@ def export_run(
         decoding=run.recipe.decoding,
         recipe=dataclasses.asdict(run.recipe),
         metrics={**run.checkpoint.history[-1], **(metrics or {})},
-        texts=json.loads((Path(run_dir) / EXAMPLES).read_text(encoding="utf-8")),
+        texts=_read_examples(Path(run_dir) / EXAMPLES),
     )
+
+
+def _read_examples(path: Path) -> list[str]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is missing or damaged ({error}); write a JSON list of a few source texts there."
+        ) from error
 
 
 def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:

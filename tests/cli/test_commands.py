@@ -10,7 +10,7 @@ import types
 import pytest
 
 import tfzoo
-from tfzoo import recipes, zoo
+from tfzoo import first_run, recipes, zoo
 from tfzoo.cli.main import main
 from tfzoo.decoding.config import DecodingConfig
 
@@ -33,18 +33,31 @@ def calls(monkeypatch):
 
     def export_run(run_dir, output_dir, formats=("saved_model", "onnx")):
         recorded.append(("export_run", run_dir, output_dir, formats))
-        return {}
+        proof = {
+            "probes": [{"max_logit_difference": 1e-7}, {"max_logit_difference": 3e-6}],
+            "identical_tokens": ["greedy", "beam"],
+        }
+        return {
+            "formats": formats,
+            "proof": dict.fromkeys(formats, proof),
+            "golden": {"texts": ["a", "b", ""]},
+            "files": {"x": {"bytes": 1_000_000}, "y": {"bytes": 240_000}},
+        }
 
     def verify(artifact_dir):
         recorded.append(("verify", artifact_dir))
+        golden = {"max_logit_difference": 2e-7, "max_score_difference": 4e-6}
+        probes = [{"max_logit_difference": 5e-7}, {"max_logit_difference": 1e-7}]
+        return {"num_files": 7, "onnx": golden, "saved_model": golden, "onnx against saved_model": {"probes": probes}}
 
     def quickstart(run_dir):
         recorded.append(("quickstart", run_dir))
         return "phoneme error rate: 12 % of 6700 words"
 
-    functions = (train, evaluate, predict, export_run, verify, quickstart)
+    functions = (train, evaluate, predict, export_run, verify)
     stub = types.SimpleNamespace(**{function.__name__: function for function in functions})
     monkeypatch.setattr(tfzoo, "runs", stub, raising=False)
+    monkeypatch.setattr(first_run, "quickstart", quickstart)
     return recorded
 
 
@@ -155,14 +168,28 @@ def test_export_passes_the_formats_on(capsys, calls):
     assert main(["export", "--run_dir=r", "--output_dir=o", "--formats=onnx"]) == 0
     assert main(["export", "--run_dir=r", "--output_dir=o"]) == 0
     assert calls == [("export_run", "r", "o", ("onnx",)), ("export_run", "r", "o", ("saved_model", "onnx"))]
-    assert "exported and proved: o\n" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "exported and proved: o",
+        "  saved_model equals the Keras model: on 2 shapes, logits to 3.0e-06; token for token in greedy, beam search "
+        "of 3 texts",
+        "  onnx equals the Keras model: on 2 shapes, logits to 3.0e-06; token for token in greedy, beam search of 3 texts",
+        "  2 files, 1.2 MB; manifest.json holds the proof",
+        "next: tfzoo predict --artifact=o",
+    ]
 
 
 def test_verify_takes_the_folder_with_or_without_the_flag(capsys, calls):
     assert main(["verify", "a"]) == 0
     assert main(["verify", "--artifact=a"]) == 0
     assert calls == [("verify", "a"), ("verify", "a")]
-    assert capsys.readouterr().out == "verified: a\n" * 2
+    lines = [
+        "verified: a",
+        "  7 files have the checksums of the manifest",
+        "  saved_model gives the recorded answers: each token, scores to 4.0e-06 nats, logits to 2.0e-07",
+        "  onnx gives the recorded answers: each token, scores to 4.0e-06 nats, logits to 2.0e-07",
+        "  onnx against saved_model: equal on 2 shapes, logits to 5.0e-07",
+    ]
+    assert capsys.readouterr().out.splitlines() == lines * 2
 
 
 def test_quickstart_prints_its_report(capsys, calls):

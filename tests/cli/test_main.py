@@ -135,6 +135,7 @@ def test_evaluate_needs_data(run):
         (FileNotFoundError(2, "No such file or directory", "a.tsv"), 1, "tfzoo: a.tsv: No such file or directory\n"),
         (OSError("disk on fire"), 1, "tfzoo: disk on fire\n"),
         (KeyboardInterrupt(), 130, "tfzoo: interrupted.\n"),
+        (KeyboardInterrupt("interrupted at step 3."), 130, "tfzoo: interrupted at step 3.\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

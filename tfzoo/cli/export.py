@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfzoo.cli.flags import require
+from tfzoo.cli.flags import FORMATS, require
 from tfzoo.cli.quiet import import_tensorflow
 from tfzoo.errors import UsageError, nearest
-
-FORMATS = ("saved_model", "onnx")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -24,7 +22,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def run(flag_values: flags.FlagValues) -> None:
-    """Exports, and prints where the artifact is."""
+    """Exports, and prints where the artifact is and what was proved."""
     require(flag_values, "run_dir", "output_dir")
     for name in flag_values.formats:
         if name not in FORMATS:
@@ -34,6 +32,16 @@ def run(flag_values: flags.FlagValues) -> None:
     import_tensorflow()
     from tfzoo import runs
 
-    runs.export_run(flag_values.run_dir, flag_values.output_dir, formats=tuple(flag_values.formats))
+    manifest = runs.export_run(flag_values.run_dir, flag_values.output_dir, formats=tuple(flag_values.formats))
     print(f"exported and proved: {flag_values.output_dir}")
-    print(f"next: tfzoo predict --artifact={flag_values.output_dir} --runtime=onnx")
+    for name in manifest["formats"]:
+        proof = manifest["proof"][name]
+        differences = [probe["max_logit_difference"] for probe in proof["probes"]]
+        num_texts = len(manifest["golden"]["texts"])
+        print(
+            f"  {name} equals the Keras model: on {len(differences)} shapes, logits to {max(differences):.1e}; "
+            f"token for token in {', '.join(proof['identical_tokens'])} search of {num_texts} texts"
+        )
+    size = sum(file["bytes"] for file in manifest["files"].values())
+    print(f"  {len(manifest['files'])} files, {size / 1e6:.1f} MB; manifest.json holds the proof")
+    print(f"next: tfzoo predict --artifact={flag_values.output_dir}")

@@ -14,7 +14,8 @@ DATA_HELP = (
     "tsv:PATH, jsonl:PATH, tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may hold * and end in .gz; "
     "@0.3 behind it is its weight in a mixture"
 )
-RUNTIMES = ("keras", "saved_model", "onnx")
+FORMATS = ("saved_model", "onnx")
+RUNTIMES = ("keras", *FORMATS)
 
 _DECODING_HELP = {
     "max_length": "most tokens to generate, the end token included",

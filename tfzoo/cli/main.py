@@ -11,14 +11,16 @@ Usage:
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from logging import Formatter
+from pathlib import Path
 from types import ModuleType
 
-from absl import flags, logging
+import absl.logging
+from absl import flags
 
 import tfzoo
 from tfzoo.cli import evaluate, export, predict, quickstart, show, train, verify
@@ -68,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted.", 130)
+    except KeyboardInterrupt as interrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # ends the line of the progress bar
+        return _fail(str(interrupt) or "interrupted.", 130)
     return 0
 
 
@@ -115,15 +119,22 @@ def _parse(name: str, command: Command, flag_values: flags.FlagValues, arguments
         raise UsageError(f"`tfzoo {name}` does not take the argument {bare[0]!r}. {see}")
 
 
+class _Messages(logging.Handler):
+    """Writes tfzoo's own messages to standard error, and of those of other libraries the errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or Path(record.pathname).is_relative_to(Path(tfzoo.__file__).parent):
+            print(record.getMessage(), file=sys.stderr)
+
+
 def _configure_logging() -> None:
     """Shows the library's own messages, and silences TensorFlow's below an error, before anything imports it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.set_verbosity(logging.INFO)
-    logger, handler = logging.get_absl_logger(), logging.get_absl_handler()
-    if handler not in logger.handlers:
-        logger.addHandler(handler)
-    logger.propagate = False  # else the root logger, which libraries configure, says everything again
-    handler.setFormatter(Formatter("%(message)s"))
+    absl.logging.set_verbosity(absl.logging.INFO)
+    logger = absl.logging.get_absl_logger()
+    # absl's own handler complains that flags are not parsed its way; the root logger would say everything again.
+    logger.handlers = [_Messages()]
+    logger.propagate = False
 
 
 def _overview() -> str:

@@ -1,4 +1,4 @@
-"""Answers each line of a text with a line.
+"""Answers each line of a text with a line: a file's, those of standard input, or those typed.
 
     echo tensor | tfzoo predict --run_dir=runs/g2p
     tfzoo predict --artifact=exports/en-de --runtime=onnx --input=sentences.txt --num_beams=4 --json
@@ -41,8 +41,14 @@ def run(flag_values: flags.FlagValues) -> None:
             import_tensorflow()
         from tfzoo import runs
 
+        options = decoding_overrides(flag_values)
+        if file.isatty():
+            options["batch_size"] = 1
         lines = _decode(file, flag_values.input or "standard input")
-        for answer in runs.predict(path, lines, runtime=flag_values.runtime, **decoding_overrides(flag_values)):
+        answers = runs.predict(path, lines, runtime=flag_values.runtime, **options)
+        if file.isatty():
+            print("one text a line; Ctrl-D ends", file=sys.stderr)
+        for answer in answers:
             print(json.dumps(answer, ensure_ascii=False) if flag_values.json else answer["output"], flush=True)
 
 

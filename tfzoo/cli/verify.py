@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from absl import flags
 
-from tfzoo.cli.flags import require
+from tfzoo.cli.flags import FORMATS, require
 from tfzoo.cli.quiet import import_tensorflow
+
+COMPARISON = "onnx against saved_model"
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -20,10 +22,21 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def run(flag_values: flags.FlagValues) -> None:
-    """Verifies, and prints that the proof holds."""
+    """Verifies, and prints what was proved."""
     require(flag_values, "artifact")
     import_tensorflow()
     from tfzoo import runs
 
-    runs.verify(flag_values.artifact)
+    report = runs.verify(flag_values.artifact)
     print(f"verified: {flag_values.artifact}")
+    print(f"  {report['num_files']} files have the checksums of the manifest")
+    for name in FORMATS:
+        if name in report:
+            found = report[name]
+            print(
+                f"  {name} gives the recorded answers: each token, scores to {found['max_score_difference']:.1e} nats, "
+                f"logits to {found['max_logit_difference']:.1e}"
+            )
+    if COMPARISON in report:
+        differences = [probe["max_logit_difference"] for probe in report[COMPARISON]["probes"]]
+        print(f"  {COMPARISON}: equal on {len(differences)} shapes, logits to {max(differences):.1e}")

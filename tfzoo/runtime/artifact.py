@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tfzoo.decoding.config import DecodingConfig
-from tfzoo.errors import ArtifactError, UsageError, nearest
+from tfzoo.errors import ArtifactError, RecipeError, UsageError, nearest
 from tfzoo.runtime.predictor import Backend, Predictor
 from tfzoo.text import TokenizerPair
+from tfzoo.text.tokenizers import SENTENCEPIECE_FILE, VOCABULARY_FILE
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1  # of the manifest and the layout; an artifact of another one is refused
 
 Runtime = Literal["onnx", "saved_model"]
+
+_FOLDERS = {"onnx": "onnx/", "saved_model": "1/"}
+_FIELDS = ("formats", "max_length", "decoding", "files")  # of the manifest, that answering needs
 
 
 class Artifact(Predictor):
@@ -40,13 +45,26 @@ class Artifact(Predictor):
                 f"`runtime` must be one of {', '.join(formats)}, the formats of {self.directory}; "
                 f"received runtime={chosen!r}.{nearest(chosen, formats)}"
             )
+        try:
+            decoding = DecodingConfig(**self.manifest["decoding"])
+        except (TypeError, RecipeError) as error:
+            raise ArtifactError(f"{self.directory / MANIFEST} is damaged ({error}); export the model again.") from error
+        _check_files(self.directory, self.manifest, chosen)
         tokenizer = TokenizerPair.load(self.directory)
-        super().__init__(
-            open_backend(self.directory, chosen, tokenizer, self.manifest),
-            tokenizer,
-            DecodingConfig(**self.manifest["decoding"]),
-            self.manifest["max_length"],
-        )
+        backend = open_backend(self.directory, chosen, tokenizer, self.manifest)
+        super().__init__(backend, tokenizer, decoding, self.manifest["max_length"])
+
+
+def _check_files(directory: Path, manifest: dict[str, Any], runtime: str) -> None:
+    """Compares the files that answers are computed from: a flipped bit in a weight is no error to any runtime."""
+    for name, recorded in manifest["files"].items():
+        path = directory / name
+        if name.startswith(_FOLDERS[runtime]) or path.name in (SENTENCEPIECE_FILE, VOCABULARY_FILE):
+            if not path.is_file():
+                raise ArtifactError(f"{path} is missing; copy the artifact again.")
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != recorded["sha256"]:
+                    raise ArtifactError(f"{path} differs from the file that was proved; copy the artifact again.")
 
 
 def open_backend(directory: Path, runtime: str, tokenizer: TokenizerPair, manifest: dict[str, Any]) -> Backend:
@@ -77,6 +95,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["format_version"]
+        for name in _FIELDS:
+            manifest[name]
     except FileNotFoundError:
         raise ArtifactError(
             f"{directory} is not an artifact: {MANIFEST} is missing. Name a folder that `tfzoo export` wrote."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -72,28 +73,33 @@ class Predictor:
             raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
         return [predictions[0].output for predictions in self.generate(texts, **options)]
 
-    def generate(self, texts: Iterable[str], **options: Any) -> Iterator[list[Prediction]]:
-        """Yields for each text its `num_return_sequences` predictions, best first; reads the texts in batches.
+    def generate(
+        self, texts: Iterable[str], *, batch_size: int = BATCH_SIZE, **options: Any
+    ) -> Iterator[list[Prediction]]:
+        """Returns for each text its `num_return_sequences` predictions, best first; reads `batch_size` texts at a time.
 
         Raises:
-            UsageError: an option is unknown or out of its range.
+            UsageError: an option is unknown or out of its range; before any text is read.
         """
+        if batch_size < 1:
+            raise UsageError(f"`batch_size` must be at least 1; received batch_size={batch_size}.")
         config = self._config(options)
-        batch: list[str] = []
-        for text in texts:
-            batch.append(text)
-            if len(batch) == BATCH_SIZE:
-                yield from self._generate_batch(batch, config)
-                batch = []
-        if batch:
-            yield from self._generate_batch(batch, config)
+        texts = iter(texts)
+        batches = iter(lambda: list(itertools.islice(texts, batch_size)), [])
+        return itertools.chain.from_iterable(self._generate_batch(batch, config) for batch in batches)
 
     def _config(self, options: dict[str, Any]) -> DecodingConfig:
         known = [field.name for field in dataclasses.fields(DecodingConfig)]
         for name in options:
             if name not in known:
                 raise UsageError(f"no decoding option {name!r}.{nearest(name, known)} There are {', '.join(known)}.")
-        return dataclasses.replace(self.decoding, **options)
+        config = dataclasses.replace(self.decoding, **options)
+        if config.max_length > self.max_length:
+            raise UsageError(
+                f"`max_length` must not exceed the model's {self.max_length} positions; "
+                f"received max_length={config.max_length}."
+            )
+        return config
 
     def _generate_batch(self, texts: list[str], config: DecodingConfig) -> Iterator[list[Prediction]]:
         # Beam search returns its best hypotheses; sampling draws one for each of a row of seeds.

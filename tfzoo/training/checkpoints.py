@@ -108,6 +108,7 @@ def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Chec
     fields = {"step": step, "history": history, "sha256": sha256}
     text = json.dumps({**fields, "state_sha256": _fields_sha256(fields)}, indent=1)
     (aside / "state.json").write_text(text, encoding="utf-8")
+    shutil.copymode(aside / "state.json", aside / "state.safetensors")  # safetensors makes it private
     for path in aside.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -77,10 +77,12 @@ def fit(
             checkpoint = checkpoints.newest(run_dir)
             checkpoints.restore(model, checkpoint)
             history = checkpoint.history
-            logging.info("%s: going on from step %d.", run_dir, checkpoint.step)
     recorder = _Recorder(config, run_dir, history, nats_per_token)
     if recorder.is_finished():
+        logging.info("%s: finished at step %d.", run_dir, recorder.step)
         return history
+    if history:
+        logging.info("%s: going on from step %d.", run_dir, recorder.step)
     num_checkpoints = math.ceil((config.num_steps - recorder.step) / config.checkpoint_steps)
     first = recorder.step // config.checkpoint_steps
     try:
