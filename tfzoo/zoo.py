@@ -69,7 +69,7 @@ ZOO: dict[str, Entry] = {
     "transformer_small_g2p": Entry(
         recipe=transformer.small_g2p,
         task="seq2seq",
-        parameters=5_550_080,
+        parameters=3_130_368,
         paper=VASWANI_2017,
     ),
 }
