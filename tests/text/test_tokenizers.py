@@ -89,6 +89,13 @@ def test_bytes_that_are_not_utf8_are_read_as_unknown(tokenizer):
     assert ids[1].numpy().tolist() == tokenizer.encode("dog")
 
 
+def test_setting_a_seed_leaves_it_alive(tokenizer):
+    before = tokenizer.tokenize(tf.constant(["one"])).to_list()
+    keras.utils.set_random_seed(1)  # throws away TensorFlow's eager kernels
+    assert tokenizer.tokenize(tf.constant(["one"])).to_list() == before
+    assert tokenizer.detokenize(tf.ragged.constant(before)).numpy() == [tokenizer.decode(before[0]).encode()]
+
+
 def test_a_saved_tokenizer_loads_equal_and_without_tensorflow(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     strings = fuzz.strings(50, seed=3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import hashlib
 import io
 import json
 import re
@@ -182,7 +183,9 @@ class SentencePieceTokenizer:
         import tensorflow_text
 
         with tf.init_scope():
-            return tensorflow_text.SentencepieceTokenizer(self._model, out_type=tf.int32)
+            operation = tensorflow_text.SentencepieceTokenizer(self._model, out_type=tf.int32)
+            operation._model_resource = _named_resource(self._model)
+        return operation
 
 
 class SymbolTokenizer:
@@ -366,6 +369,22 @@ def _watched(sentences: Iterable[str], failures: list[Exception]) -> Iterator[st
     except Exception as error:
         failures.append(error)
         raise
+
+
+def _named_resource(model: bytes) -> Any:
+    """TensorFlow's copy of the model. TensorFlow Text's own dies when eager kernels go, as at `tf.random.set_seed`."""
+    import tensorflow as tf
+    from tensorflow_text.python.ops.sentencepiece_tokenizer import gen_sentencepiece_tokenizer
+
+    class NamedResource(tf.saved_model.experimental.TrackableResource):
+        def _create_resource(self) -> tf.Tensor:
+            return gen_sentencepiece_tokenizer.sentencepiece_op(
+                model=model, shared_name=hashlib.sha256(model).hexdigest()
+            )
+
+    resource = NamedResource()
+    _ = resource.resource_handle  # made at the first access, which must be here and not within a graph
+    return resource
 
 
 def _rounded_scores(model: bytes) -> bytes:
