@@ -11,6 +11,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 os.environ["TF_NUM_INTEROP_THREADS"] = "2"
 
+from typing import Any
+
 import pytest
 
 
@@ -43,3 +45,42 @@ def two_cpus(_two_logical_cpus: None) -> list[str]:
     if tf.config.get_logical_device_configuration(cpu) is None:
         _split_cpu()
     return [device.name for device in tf.config.list_logical_devices("CPU")]
+
+
+def _export(name: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from tests.export import artifacts
+
+    return getattr(artifacts, name)(tmp_path_factory.mktemp(name) / "model")
+
+
+@pytest.fixture(scope="session")
+def shared_vocabulary(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """A tiny model with one vocabulary and its artifact, an `Exported`; see `exported`."""
+    return _export("shared_vocabulary", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def separate_vocabularies(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """A tiny model with two vocabularies and its artifact, an `Exported`; see `exported`."""
+    return _export("separate_vocabularies", tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=["shared_vocabulary", "separate_vocabularies"])
+def exported(request: pytest.FixtureRequest) -> Any:
+    """Each of the two models of `tests/export/artifacts.py` with its artifact, which no test may change.
+
+    Who asks for one belongs into `pytest.mark.xdist_group("artifacts")`: each worker that runs such a test exports
+    anew, and that takes a quarter of a minute.
+    """
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """The run and the artifact of `tests/tiny_run.py`, which no test may change.
+
+    Whoever asks for it belongs into `pytest.mark.xdist_group("run")`, for the same reason.
+    """
+    from tests import tiny_run
+
+    return tiny_run.make(tmp_path_factory.mktemp("trained"))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import logging
 
 import tfzoo
 from tfzoo.cli import train
@@ -170,6 +171,16 @@ def test_a_reader_that_goes_away_is_no_error():
             [sys.executable, "-m", "tfzoo", "list"], stdout=pipe, stderr=subprocess.PIPE, text=True, check=False
         )
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_messages_of_the_library_are_shown_once_and_those_of_others_from_an_error_on(run, monkeypatch):
+    def talk(flag_values):
+        foreign = {"logging": logging}
+        exec(compile("logging.info('noise')\nlogging.error('broken')", "/elsewhere/tensorflow/x.py", "exec"), foreign)
+        exec(compile("logging.info('step %d.', 3)", train.__file__, "exec"), {"logging": logging})
+
+    monkeypatch.setattr(train, "run", talk)
+    assert run("train") == (0, "", "broken\nstep 3.\n")
 
 
 def test_tensorflow_is_imported_without_its_greetings():

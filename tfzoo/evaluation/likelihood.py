@@ -52,10 +52,11 @@ def likelihood(
             labels[row, : len(ids)] = ids
             weights[row, : len(ids)] = True
         start = np.full((len(targets), 1), target.start_id, np.int32)
+        shifted = np.concatenate([start, labels[:, :-1]], axis=1)
         scores = logits(
             {
                 "encoder_token_ids": encode_batch(sources, tokenizer, max_length),
-                "decoder_token_ids": np.concatenate([start, labels[:, :-1]], axis=1),
+                "decoder_token_ids": np.where(weights, shifted, np.int32(target.pad_id)),
             }
         ).astype(np.float64)
         highest = scores.max(axis=-1, keepdims=True)
