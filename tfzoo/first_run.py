@@ -83,6 +83,8 @@ def quickstart(run_dir: str | os.PathLike[str]) -> Quickstart:
     Args:
         run_dir: an absent or empty folder, or that of an earlier quickstart; the artifact goes below it.
 
+    Returns: what it did; its text is a report.
+
     Raises:
         DataError: the package with the data is not installed.
         ArtifactMismatch: the export is not equal to the model, or the runtimes disagree on a word.

@@ -282,6 +282,7 @@ def evaluate(
         the same source are references of each other), and `loss` (nats per token), `perplexity`, `token_accuracy`.
 
     Raises:
+        UsageError: `path` is neither, no data is named, or an option is unknown or out of its range.
         DataError: the data is missing or malformed.
     """
     from tfzoo.evaluation import score
@@ -369,6 +370,11 @@ def export_run(
         metrics: scores for the model card besides those of the checkpoint.
 
     Returns: the artifact's manifest.
+
+    Raises:
+        UsageError: `run_dir` is not a run, an unknown format, or `output_dir` is not empty.
+        CheckpointError: the run is damaged, or has no checkpoint yet.
+        ArtifactMismatch: a format answers otherwise than the model; nothing is left behind.
     """
     from tfzoo.export.exporter import export
 
@@ -395,7 +401,17 @@ def _read_examples(path: Path) -> list[str]:
 
 
 def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """Proves an artifact again; see `tfzoo.export.verify`."""
+    """Proves an artifact again, anywhere and without the model; see `tfzoo.export.verify`.
+
+    Args:
+        directory: the artifact.
+
+    Returns: what was compared and how far it differed.
+
+    Raises:
+        ArtifactMismatch: the first difference: a file, a recorded answer, or one format from the other.
+        ArtifactError: the folder is not an artifact, or a damaged one.
+    """
     from tfzoo.export.verify import verify
 
     return verify(directory)

@@ -107,6 +107,8 @@ class SentencePieceTokenizer:
                 gives a smaller vocabulary.
             character_coverage: share of the text's characters that the pieces must be able to spell.
 
+        Returns: the tokenizer; its `vocabulary_size` is what it has.
+
         Raises:
             UsageError: no text, or `vocabulary_size` is too small to spell its characters.
         """
@@ -235,6 +237,8 @@ class SymbolTokenizer:
             sentences: the text, read once.
             separator: see the class.
             vocabulary_size: most ids, the four special tokens included; None = every symbol gets one.
+
+        Returns: the tokenizer; its `vocabulary_size` is what it has.
 
         Raises:
             UsageError: no text, or `vocabulary_size` leaves no room for a symbol.
