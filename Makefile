@@ -2,4 +2,4 @@
 
 check: ; ruff format --check . && ruff check . && mypy && lint-imports
 test: ; pytest
-bench: ; set -e; for script in $(wildcard benchmarks/*.py); do python "$$script"; done
+bench: ; python -m benchmarks.decode && python -m benchmarks.train

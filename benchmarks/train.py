@@ -1,0 +1,164 @@
+"""Tokens per second of a recipe's training step, and its share of what the machine can multiply.
+
+    python -m benchmarks.train --recipe=transformer_small
+
+Batches are random tokens without padding, of the recipe's size; model, loss and optimizer are those of `tfzoo train`,
+driven by Keras' `fit`. A first epoch, which is not counted, traces the graph. The peak is the best rate of one large
+float32 matrix product. Only matrix products are counted as work, and the backward pass as two forward passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfzoo
+from benchmarks import recording
+from tfzoo import runs
+from tfzoo.models.config import TransformerConfig
+from tfzoo.recipes import Recipe, override
+from tfzoo.training.losses import cross_entropy
+from tfzoo.training.optimizers import build_optimizer
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints and writes the numbers."""
+    options = _parser().parse_args(arguments)
+    recipe = override(tfzoo.recipe(options.recipe), options.set)
+    length = min(options.length, recipe.model.max_sequence_length)
+    batch_size = recipe.data.batch_size or max(1, recipe.data.batch_tokens // length)
+    seconds = step_seconds(recipe, batch_size, length, options.steps, options.repetitions)
+    peak = peak_flops_per_second(options.matrix_size, options.repetitions)
+    work = 3 * forward_flops(recipe.model, batch_size, length, length)
+    median = statistics.median(seconds)
+    results = {
+        "recipe": options.recipe,
+        "overrides": options.set,
+        "batch_size": batch_size,
+        "length": length,
+        "tokens_per_second": batch_size * length / median,
+        "flops_per_step": work,
+        "flops_per_second": work / median,
+        "peak_flops_per_second": peak,
+        "share_of_peak": work / median / peak,
+        "median_seconds": median,
+        "seconds": seconds,
+    }
+    print(
+        f"{options.recipe}, {batch_size} x {length}: {results['tokens_per_second']:.0f} target tokens/s, "
+        f"{work / median / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s ({results['share_of_peak']:.0%})"
+    )
+    recording.write(options.output, "benchmarks.train", arguments, results)
+
+
+def step_seconds(recipe: Recipe, batch_size: int, length: int, steps: int, repetitions: int) -> list[float]:
+    """Times training steps on one random batch.
+
+    Args:
+        recipe: names model, loss and optimizer.
+        batch_size: B.
+        length: S and T, in tokens.
+        steps: in each repetition.
+        repetitions: timed epochs.
+
+    Returns: seconds of a step, for each repetition.
+    """
+    keras.utils.set_random_seed(recipe.training.seed)
+    model = runs.build_model(recipe)
+    model.compile(
+        optimizer=build_optimizer(recipe.training),
+        loss=cross_entropy(recipe.training.label_smoothing),
+        jit_compile=False,
+    )
+    timer = _Timer()
+    dataset = tf.data.Dataset.from_tensors(_batch(recipe.model, batch_size, length)).cache().repeat()
+    model.fit(dataset, epochs=repetitions + 1, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[timer])
+    return [seconds / steps for seconds in timer.seconds[1:]]
+
+
+class _Timer(keras.callbacks.Callback):
+    """Seconds of each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.seconds.append(time.perf_counter() - self._start)
+
+
+def _batch(config: TransformerConfig, batch_size: int, length: int) -> Any:
+    generator = np.random.default_rng(0)
+
+    def words(vocabulary_size: int) -> np.ndarray:
+        # Special tokens come first; drawn with them, padding would save no work, but it would change the count.
+        return generator.integers(config.end_id + 1, vocabulary_size, (batch_size, length), np.int32)
+
+    inputs = {
+        "encoder_token_ids": words(config.source_vocabulary_size or config.vocabulary_size),
+        "decoder_token_ids": words(config.vocabulary_size),
+    }
+    return inputs, words(config.vocabulary_size), np.ones((batch_size, length), np.float32)
+
+
+def forward_flops(config: TransformerConfig, batch_size: int, source_length: int, target_length: int) -> int:
+    """Floating point operations of the matrix products of one forward pass; a multiply-add counts as two.
+
+    Args:
+        config: the model.
+        batch_size: B.
+        source_length: S, in tokens.
+        target_length: T, in tokens.
+    """
+    dim, source, target = config.hidden_dim, batch_size * source_length, batch_size * target_length
+    square = 2 * dim * dim  # one projection of one token
+    feed_forward = 2 * 2 * dim * config.intermediate_dim
+    encoder = source * (4 * square + 4 * source_length * dim + feed_forward)
+    # Keys and values of the source are projected once for every decoder block.
+    cross = target * (2 * square + 4 * source_length * dim) + source * 2 * square
+    decoder = target * (4 * square + 4 * target_length * dim + feed_forward) + cross
+    return config.num_layers * (encoder + decoder) + target * 2 * dim * config.vocabulary_size
+
+
+def peak_flops_per_second(size: int, repetitions: int) -> float:
+    """The best rate of a (size, size) float32 matrix product."""
+    matrix = tf.random.stateless_normal((size, size), seed=(0, 0))
+
+    @tf.function
+    def product() -> tf.Tensor:
+        return tf.linalg.matmul(matrix, matrix)[0, 0]
+
+    seconds = []
+    for _ in range(repetitions + 1):
+        start = time.perf_counter()
+        product().numpy()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds[1:])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=(__doc__ or "").splitlines()[0])
+    option: Any = parser.add_argument
+    option("--recipe", default="transformer_small", help="a name out of `tfzoo list`, or a recipe's JSON file")
+    option("--set", action="append", default=[], help="a recipe field, section.field=value")
+    option("--length", type=int, default=32, help="tokens of each source and target")
+    option("--steps", type=int, default=10, help="training steps in each repetition")
+    option("--repetitions", type=int, default=5, help="timed epochs, and matrix products")
+    option("--matrix_size", type=int, default=4096, help="rows and columns of the matrix product")
+    option("--output", type=Path, default=Path("benchmarks/results/train.json"), help="the file of results")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

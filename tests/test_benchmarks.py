@@ -1,0 +1,116 @@
+"""The benchmarks run, and count what they say they count."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfzoo
+from benchmarks import decode, train
+from tfzoo.errors import UsageError
+from tfzoo.recipes import override
+from tfzoo.runtime.predictor import Hypotheses
+
+# With the tests that share the trained run.
+pytestmark = pytest.mark.xdist_group("run")
+
+TINY = ["model.num_layers=1", "data.batch_tokens=64"]
+
+
+class Fake:
+    """Answers with the text itself, or with something else."""
+
+    def __init__(self, suffix=""):
+        self.suffix = suffix
+        self.batches = []
+
+    def generate(self, texts, options):
+        self.batches.append((list(texts), {name: value.tolist() for name, value in options.items()}))
+        outputs = [[text + self.suffix] for text in texts]
+        return Hypotheses(outputs, np.zeros((len(texts), 1, 1), np.int32), np.zeros((len(texts), 1), np.float32))
+
+
+def read_results(path):
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["machine"]["cores"] >= 1
+    assert record["versions"]["tfzoo"] == tfzoo.__version__
+    return record
+
+
+def test_decode_measures_every_runtime_by_beams_and_batch(tmp_path, monkeypatch, capsys):
+    fakes = {}
+
+    def fake(name):
+        fakes[name] = Fake()
+        return fakes[name]
+
+    recipe = tfzoo.recipe("transformer_tiny_g2p")
+    monkeypatch.setattr(decode.runs, "Run", lambda path: type("Run", (), {"backend": fake("keras"), "recipe": recipe}))
+    monkeypatch.setattr(decode, "Artifact", lambda path, name: type("Artifact", (), {"backend": fake(name)}))
+    data = tmp_path / "data.tsv"
+    data.write_text("one two\tx\none two\ty\nthree\tz\nfour\tz\n", encoding="utf-8")
+    output = tmp_path / "new" / "decode.json"
+    decode.main(
+        [f"--data=tsv:{data}", "--repetitions=2", "--num_texts=3", "--batch_sizes", "1", "2", f"--output={output}"]
+    )
+    record = read_results(output)
+    assert record["command"].startswith(f"python -m benchmarks.decode --data=tsv:{data} --repetitions=2")
+    keys = [(result["num_beams"], result["batch_size"], result["runtime"]) for result in record["results"]]
+    assert keys == [
+        (beams, size, name) for beams in (1, 4) for size in (1, 2) for name in ("keras", "saved_model", "onnx")
+    ]
+    for result in record["results"]:
+        assert len(result["seconds"]) == 2
+        assert result["words_per_second"] == pytest.approx(4 / result["median_seconds"])
+    batches = fakes["onnx"].batches
+    assert [texts for texts, _ in batches[:3]] == [["one two"], ["three"], ["four"]]
+    assert [texts for texts, _ in batches[9:11]] == [["one two", "three"], ["four"]]  # after 3 passes of 3
+    assert batches[-1][1]["num_beams"] == [4]
+    assert capsys.readouterr().out.count(" words/s\n") == 12
+
+
+def test_decode_measures_a_real_artifact(trained, tmp_path):
+    output = tmp_path / "decode.json"
+    folders = [f"--run_dir={trained.run_dir}", f"--artifact={trained.artifact}", f"--output={output}"]
+    sizes = ["--num_texts=3", "--num_beams", "1", "--batch_sizes", "2", "--repetitions=1"]
+    decode.main([f"--data=tsv:{trained.validation}", *folders, *sizes])
+    results = read_results(output)["results"]
+    assert [result["runtime"] for result in results] == ["keras", "saved_model", "onnx"]
+    assert all(result["words_per_second"] == 3 / result["median_seconds"] for result in results)
+
+
+def test_decode_refuses_runtimes_that_disagree():
+    config = tfzoo.recipe("transformer_tiny_g2p").decoding
+    with pytest.raises(UsageError, match="for 'a' onnx answers 'a!', keras 'a'"):
+        decode.measure({"keras": Fake(), "onnx": Fake("!")}, ["a"], config, 1, 1)
+
+
+def test_train_measures_a_step(tmp_path, capsys):
+    output = tmp_path / "train.json"
+    overrides = [argument for change in TINY for argument in ("--set", change)]
+    arguments = ["--recipe=transformer_tiny", "--length=8", "--steps=2", "--repetitions=2", "--matrix_size=64"]
+    train.main([*arguments, *overrides, f"--output={output}"])
+    results = read_results(output)["results"]
+    assert (results["batch_size"], results["length"], len(results["seconds"])) == (8, 8, 2)
+    assert results["tokens_per_second"] == pytest.approx(64 / results["median_seconds"])
+    assert results["flops_per_step"] == 3 * train.forward_flops(
+        override(tfzoo.recipe("transformer_tiny"), TINY).model, 8, 8, 8
+    )
+    assert results["share_of_peak"] == pytest.approx(results["flops_per_second"] / results["peak_flops_per_second"])
+    assert "transformer_tiny, 8 x 8: " in capsys.readouterr().out
+
+
+def test_the_count_of_operations_is_that_of_the_graph():
+    config = override(tfzoo.recipe("transformer_tiny"), TINY).model
+    model = tfzoo.models.Transformer(config)
+    specs = {
+        "encoder_token_ids": tf.TensorSpec((3, 5), tf.int32),
+        "decoder_token_ids": tf.TensorSpec((3, 7), tf.int32),
+    }
+    graph = tf.function(model, autograph=False).get_concrete_function(specs).graph
+    operations = 0
+    for node in graph.get_operations():
+        if "MatMul" in node.type:
+            operations += 2 * node.outputs[0].shape.num_elements() * node.inputs[0].shape[-1]
+    assert train.forward_flops(config, 3, 5, 7) == operations

@@ -1,0 +1,517 @@
+"""README.md does what it says: its code runs in the order of the page, its requests are answered, its tables are true.
+
+Blocks that need a network, Docker or hours are held against what they rely on instead: `pip` against the extras, a
+request against the exported signature as a server reads it, the quickstart's report against what would print it.
+"""
+
+import configparser
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import keras
+import pytest
+import tensorflow as tf
+import tensorflow_text  # noqa: F401  registers the tokenizers' operators, as a server does
+
+import tfzoo
+from tfzoo import first_run, runs
+from tfzoo.cli.main import COMMANDS, main
+from tfzoo.data import samples, sources
+from tfzoo.export import verify
+from tfzoo.zoo import ZOO
+
+# One worker takes the whole file: there is one training and one export.
+pytestmark = pytest.mark.xdist_group("readme")
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARTIFACT = "exports/numbers"
+# A run of hours, of which the page shows the commands.
+LONG_RUN = "runs/small_g2p"
+# What makes the page's short run shorter still.
+SHORTER = ["model.num_layers=1", "training.num_steps=2", "training.checkpoint_steps=2", "training.warmup_steps=1"]
+
+
+@dataclasses.dataclass
+class Unit:
+    """What runs at once: a shell block, or a Python block that begins with imports and those that go on with it."""
+
+    language: str
+    code: str
+
+    @property
+    def prints(self) -> list[str]:
+        """What comments behind `print(...)` promise."""
+        return re.findall(r"^print\(.*\)  # (.+)$", self.code, re.MULTILINE)
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    (text,) = re.findall(rf"^#+ {re.escape(title)}\n(.*?)(?=^##|\Z)", README, re.MULTILINE | re.DOTALL)
+    return text
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of the only table in a text, its header left out."""
+    rows = [re.split(r"(?<!\\)\|", line.strip("|")) for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip().replace("\\|", "|") for cell in row] for row in rows[2:]]
+
+
+def units() -> list[Unit]:
+    found: list[Unit] = []
+    for language, code in re.findall(r"^```(python|sh)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+        goes_on = language == "python" and not code.startswith(("import ", "from "))
+        if goes_on and found[-1].language == "python":
+            found[-1].code += code
+        else:
+            found.append(Unit(language, code))
+    return found
+
+
+def commands(code: str) -> Iterator[list[str]]:
+    """The commands of a shell block, as words; a pipe and && are words too."""
+    pending = ""
+    for line in code.splitlines(keepends=True):
+        pending += line
+        if pending.endswith("\\\n"):
+            continue
+        try:
+            words = shlex.shlex(pending.replace("\\\n", " "), posix=True, punctuation_chars="|&")
+            words.whitespace_split = True
+            found = list(words)
+        except ValueError:  # within quotes
+            continue
+        yield found
+        pending = ""
+    assert not pending
+
+
+def split(words: list[str], separator: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == separator:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
+
+
+UNITS = units()
+SHELL = [words for unit in UNITS if unit.language == "sh" for words in commands(unit.code)]
+CURLS = [words for words in SHELL if words[0] == "curl"]
+
+
+class Page:
+    """Runs the page's units in a folder and keeps what each printed, or how it failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.calls: list[Any] = []
+        self.outcomes = [self._run(unit) for unit in UNITS]
+
+    def _run(self, unit: Unit) -> str | BaseException:
+        try:
+            if unit.language == "sh":
+                return "".join(self._shell(words) for words in commands(unit.code))
+            return without_tensorflow(unit.code) if "import onnxruntime" in unit.code else self._python(unit.code)
+        except (Exception, SystemExit) as error:
+            return error
+
+    def _python(self, code: str) -> str:
+        keras.utils.set_random_seed(0)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+        return out.getvalue()
+
+    def _shell(self, words: list[str]) -> str:
+        output = ""
+        for part in split(words, "&&"):
+            given = ""
+            for program, *arguments in split(part, "|"):
+                given = getattr(self, f"_{program}")(arguments, given)
+            output += given
+        return output
+
+    def _echo(self, arguments: list[str], given: str) -> str:
+        return " ".join(arguments) + "\n"
+
+    def _pip(self, arguments: list[str], given: str) -> str:
+        install, editable, place = arguments
+        assert (install, editable) == ("install", "-e")
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg", encoding="utf-8")
+        assert re.fullmatch(r"\.\[(\w+)\]", place)[1] in setup["options.extras_require"]
+        return ""
+
+    def _pytest(self, arguments: list[str], given: str) -> str:
+        assert arguments == []
+        return ""
+
+    def _docker(self, arguments: list[str], given: str) -> str:
+        return ""  # see test_the_server_finds_the_model
+
+    def _curl(self, arguments: list[str], given: str) -> str:
+        return ""  # see the tests of requests
+
+    def _tfzoo(self, arguments: list[str], given: str) -> str:
+        if arguments[0] == "train" and f"--run_dir={LONG_RUN}" not in arguments:
+            arguments = [*arguments, *(f"--set={change}" for change in SHORTER)]
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as errors,
+        ):
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+            patch.setattr(first_run, "quickstart", self._quickstart)
+            patch.setattr(runs, "export_run", self._export_run)
+            if any(LONG_RUN in argument for argument in arguments):
+                patch.setattr(runs, "train", self._record("train"))
+                patch.setattr(runs, "evaluate", self._record("evaluate"))
+            status = main(arguments)
+        assert status == 0, errors.getvalue()
+        return out.getvalue()
+
+    def _quickstart(self, run_dir: str) -> str:
+        self.calls.append(("quickstart", run_dir))
+        return "done"
+
+    def _export_run(self, run_dir: str, output_dir: str, **kwargs: Any) -> dict[str, Any]:
+        """The run opens; the artifact is that of the script, whose export and proof were not stubbed."""
+        self.calls.append(("export_run", type(runs.Run(run_dir)).__name__))
+        shutil.copytree(ARTIFACT, output_dir)
+        return json.loads((Path(output_dir) / "manifest.json").read_text(encoding="utf-8"))
+
+    def _record(self, name: str) -> Any:
+        def record(*args: Any, **kwargs: Any) -> dict[str, float]:
+            self.calls.append((name, *args, kwargs))
+            return {}
+
+        return record
+
+
+def without_tensorflow(code: str) -> str:
+    """Runs code in a process where importing TensorFlow or Keras fails."""
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'tensorflow_text']))\n"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", blocked + code], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("readme")
+        patch.chdir(folder)
+        yield Page(folder)
+
+
+@pytest.fixture(scope="module")
+def artifact(page):
+    return page.folder / ARTIFACT
+
+
+@pytest.fixture(scope="module")
+def manifest(artifact):
+    return json.loads((artifact / "manifest.json").read_text(encoding="utf-8"))
+
+
+class TestCode:
+    @pytest.mark.parametrize("index", range(len(UNITS)), ids=lambda index: UNITS[index].code.partition("\n")[0][:40])
+    def test_runs_and_prints_what_its_comments_say(self, page, index):
+        outcome, expected = page.outcomes[index], UNITS[index].prints
+        if isinstance(outcome, BaseException):
+            raise outcome
+        assert outcome.splitlines()[len(outcome.splitlines()) - len(expected) :] == expected
+
+    def test_three_scripts_promise_what_they_print(self):
+        assert [len(unit.prints) for unit in UNITS if unit.language == "python"] == [1, 2, 0]
+
+    def test_the_artifact_answers_without_tensorflow(self, artifact):
+        script = UNITS[[unit.language for unit in UNITS].index("python")]
+        code = script.code[script.code.index("read = tfzoo.load") :]
+        assert without_tensorflow("import tfzoo\n" + code).splitlines() == script.prints
+
+    def test_the_artifact_reads_numbers_that_it_never_saw(self, artifact):
+        pairs = list(tfzoo.data.read(f"tsv:{artifact.parents[1] / 'test.tsv'}"))
+        answers = tfzoo.load(artifact, runtime="onnx")([source for source, _ in pairs])
+        assert len(pairs) == 8
+        assert sum(answer == target for answer, (_, target) in zip(answers, pairs, strict=True)) >= 7
+
+    def test_predict_prints_json_with_alternatives(self, page):
+        (output,) = [
+            outcome
+            for unit, outcome in zip(UNITS, page.outcomes, strict=True)
+            if "tfzoo predict" in unit.code and "tfzoo verify" in unit.code
+        ]
+        (line,) = [line for line in output.splitlines() if line.startswith("{")]
+        answer = json.loads(line)
+        assert (answer["input"], answer["output"], len(answer["alternatives"])) == ("forty two", "4 2", 2)
+        assert f"verified: {ARTIFACT}" in output
+
+    def test_the_commands_that_take_long_ask_for_what_the_page_says(self, page):
+        quickstart, export, (train, recipe, run_dir, _), (evaluate, path, data, _) = page.calls
+        assert (quickstart, export) == (("quickstart", "runs/quickstart"), ("export_run", "Run"))
+        assert (train, recipe, run_dir) == ("train", tfzoo.recipe("transformer_small_g2p"), LONG_RUN)
+        assert (evaluate, path, data) == ("evaluate", LONG_RUN, (first_run.TEST_DATA,))
+        assert recipe.data.train == ("sample:cmudict",)
+
+    def test_the_quickstart_prints_this_report(self):
+        (block,) = blocks("text", section("Two commands"))
+
+        def numbers(pattern: str) -> tuple[str, ...]:
+            match = re.search(pattern, block)
+            assert match, pattern
+            return match.groups()
+
+        (num_words,) = numbers(r"Held-out words: ([\d,]+)")
+        (tokens,) = numbers(r"phoneme error rate ([\d.]+)%")
+        (words,) = numbers(r"word error rate +([\d.]+)%")
+        (difference,) = numbers(r"largest difference of a logit (\S+);")
+        (run_dir,) = numbers(r"The run: +(\S+)")
+        (artifact_dir,) = numbers(r"The artifact: (\S+)")
+        pronounced = block.partition("token for token the same:\n")[2].partition("\n\n")[0]
+        report = first_run.Quickstart(
+            run_dir=Path(run_dir),
+            artifact_dir=Path(artifact_dir),
+            scores={
+                "num_sources": int(num_words.replace(",", "")),
+                "token_error_rate": float(tokens) / 100,
+                "word_error_rate": float(words) / 100,
+            },
+            pronunciations=dict(line.strip().split(maxsplit=1) for line in pronounced.splitlines()),
+            proof=dict.fromkeys(("saved_model", "onnx"), {"probes": [{"max_logit_difference": float(difference)}]}),
+            seconds={name: float(taken) for name, taken in re.findall(r"([a-z][a-z ]*) (\d+) s(?:,|$)", took(block))},
+        )
+        assert str(report).strip().splitlines() == block.splitlines()
+        assert set(report.pronunciations) <= set(first_run.WORDS)
+
+
+def took(report: str) -> str:
+    """The stages of the line that begins with "Took"."""
+    (stages,) = re.findall(r"^Took \d+ s: (.+)$", report, re.MULTILINE)
+    return stages
+
+
+@pytest.fixture(scope="module")
+def server(artifact):
+    """Answers requests as TF Serving does: JSON to columns, checked against the signature, and back."""
+    signatures = tf.saved_model.load(str(artifact / "1")).signatures
+
+    def serve(body: dict[str, Any]) -> dict[str, Any]:
+        signature = signatures[body["signature_name"] if "signature_name" in body else "serving_default"]
+        specs = signature.structured_input_signature[1]
+        (form,) = set(body) - {"signature_name"}
+        columns = body["inputs"] if form == "inputs" else transposed(body["instances"])
+        assert set(columns) == set(specs)
+        tensors = {name: tensor(values, specs[name]) for name, values in columns.items()}
+        assert len({len(value) for value in tensors.values()}) == 1
+        outputs = {name: plain(value) for name, value in signature(**tensors).items()}
+        if form == "inputs":
+            return {"outputs": outputs}
+        return {"predictions": [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]}
+
+    return serve
+
+
+class TestServing:
+    def test_the_first_request_is_answered_as_shown(self, server):
+        (shown,) = blocks("json")
+        answer, expected = server(body(CURLS[0])), json.loads(shown)
+        for row in (*answer["predictions"], *expected["predictions"]):
+            assert -1 < row.pop("scores") < 0  # nats; the digits are those of one training
+        assert answer == expected
+
+    def test_rows_and_columns_ask_the_same(self, server):
+        rows, columns = (server(body(words)) for words in CURLS[1:])
+        assert transposed(rows["predictions"]) == columns["outputs"]
+
+    def test_a_row_with_fewer_beams_is_filled_as_described(self, server):
+        first, second = server(body(CURLS[1]))["predictions"]
+        assert first["outputs"][0] == "4 2"
+        assert all(output for output in first["outputs"])
+        assert (len(first["outputs"]), first["scores"]) == (3, sorted(first["scores"], reverse=True))
+        assert second["outputs"][1:] == ["", ""]
+        assert second["scores"][1:] == [-1e9, -1e9]
+        for token_ids in (*first["token_ids"], second["token_ids"][0]):
+            end = token_ids.index(3)
+            assert 0 not in token_ids[:end]
+            assert not any(token_ids[end + 1 :])
+
+    def test_there_are_no_defaults(self, server):
+        request = body(CURLS[2])
+        del request["inputs"]["seed"]
+        with pytest.raises(AssertionError, match="seed"):
+            server(request)
+
+    def test_the_server_finds_the_model(self, page, artifact):
+        (words,) = [words for words in SHELL if words[0] == "docker"]
+        options = dict(zip(words, words[1:], strict=False))
+        host, container, _ = options["-v"].replace("$PWD", str(page.folder)).split(":")
+        name = options["-e"].removeprefix("MODEL_NAME=")
+        assert Path(host) == artifact
+        assert [path.name for path in Path(host).iterdir() if path.name.isdigit()] == ["1"]
+        assert (Path(host) / "1" / "saved_model.pb").is_file()
+        assert container == f"/models/{name}"
+        port, _ = options["-p"].split(":")
+        urls = {word for curl in CURLS for word in curl if word.startswith("http")}
+        assert urls == {f"http://localhost:{port}/v1/models/{name}:predict"}
+
+    def test_the_table_of_signatures(self, manifest):
+        vocabulary_size = manifest["token_id_counts"]["decoder_token_ids"]
+
+        def tensors(cell: str) -> dict[str, Any]:
+            found = {}
+            for group in cell.split("; "):
+                names, shape, dtype = re.fullmatch(r"(.+) \((.+)\) (\w+)", group).groups()
+                dims = [vocabulary_size if dim == "V" else None for dim in shape.split(", ")]
+                found |= {name: {"dtype": dtype, "shape": dims} for name in re.findall(r"`(\w+)`", names)}
+            return found
+
+        shown = {
+            name.strip("`"): {"inputs": tensors(inputs), "outputs": tensors(outputs)}
+            for name, inputs, outputs in table(section("TF Serving"))
+        }
+        assert shown == manifest["saved_model"]["signatures"]
+
+
+def body(words: list[str]) -> dict[str, Any]:
+    return json.loads(words[words.index("-d") + 1])
+
+
+def transposed(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    assert len({frozenset(row) for row in rows}) == 1
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def tensor(values: list[Any], spec: tf.TensorSpec) -> tf.Tensor:
+    """JSON values as a server takes them: no string for a number, no fraction for a whole one."""
+    kinds = {tf.string: str, tf.int32: int, tf.float32: int | float}
+    assert all(isinstance(value, kinds[spec.dtype]) and not isinstance(value, bool) for value in values)
+    made = tf.constant(values, spec.dtype)
+    assert spec.shape.is_compatible_with(made.shape)
+    return made
+
+
+def plain(value: tf.Tensor) -> list[Any]:
+    def decoded(item: Any) -> Any:
+        return [decoded(one) for one in item] if isinstance(item, list) else item.decode()
+
+    return decoded(value.numpy().tolist()) if value.dtype == tf.string else value.numpy().tolist()
+
+
+def tree(block: str) -> list[str]:
+    """The paths of an indented tree; a folder ends in "/"."""
+    paths, parents = [], []
+    for line in block.splitlines():
+        indent = len(line) - len(line.lstrip())
+        name = line.split()[0]
+        parents = [*parents[: indent // 2], name]
+        paths.append("".join(parents))
+    return paths
+
+
+class TestTables:
+    def test_the_tree_is_the_repository(self):
+        (block,) = blocks("text", section("The tree"))
+        paths = tree(block)
+        missing = [path for path in paths if not (ROOT / path).exists()]
+        assert missing == []
+        package = {
+            f"tfzoo/{path.name}{'/' if path.is_dir() else ''}"
+            for path in (ROOT / "tfzoo").iterdir()
+            if path.suffix == ".py" or (path / "__init__.py").exists()
+        }
+        assert {path for path in paths if re.fullmatch(r"tfzoo/[^/]+/?", path)} == package
+        assert all(len(line.split(maxsplit=1)) == 2 or line == "tfzoo/" for line in block.splitlines())
+
+    def test_the_artifact_holds_what_its_tree_says(self, page, artifact):
+        (block,) = blocks("text", section("What an artifact holds"))
+        paths = tree(block)[1:]
+        assert paths[0] == f"{ARTIFACT}/1/"
+        assert [path for path in paths if not (page.folder / path).exists()] == []
+        files = [path.relative_to(page.folder).as_posix() for path in artifact.rglob("*") if path.is_file()]
+        assert [name for name in files if not name.startswith(tuple(paths))] == []
+
+    def test_every_command_and_its_flags(self):
+        rows = table(section("Command line").partition("R is ")[0])
+        shown = [command.strip("`").split()[1] for command, _ in rows]
+        assert shown == list(COMMANDS)
+        for command, _ in rows:
+            flags = tfzoo.cli.main.flags.FlagValues()
+            COMMANDS[command.split()[1].strip("`")].module.define_flags(flags)
+            unknown = [name for name in re.findall(r"--(\w+)", command) if name not in flags]
+            assert unknown == [], command
+
+    def test_every_data_specification(self):
+        rows = table(section("Command line").partition("A data SPEC")[2])
+        assert sorted(spec.strip("`").partition(":")[0] for spec, _ in rows) == sorted(sources._SCHEMES)
+        (sample,) = [record for spec, record in rows if spec.startswith("`sample:")]
+        assert re.findall(r"`(\w+)`", sample) == [*samples.SAMPLES, *samples._SHARES]
+
+    def test_every_recipe(self):
+        rows = table(section("Recipes"))
+        assert [row[0].strip("`") for row in rows] == list(ZOO)
+        for name, *numbers, _ in rows:
+            entry = ZOO[name.strip("`")]
+            recipe = entry.recipe()
+            model = recipe.model
+            sizes = (model.hidden_dim, model.num_layers, model.num_heads)
+            assert numbers == [f"{entry.parameters:,}", *map(str, sizes), f"{recipe.training.num_steps:,}"]
+            assert entry.paper in section("Recipes")
+
+    def test_results_are_of_recipes_that_exist(self):
+        assert {row[0].strip("`") for row in table(section("Results"))} <= set(ZOO)
+
+    def test_the_proof_has_the_tolerances_of_the_code(self, manifest):
+        text = " ".join(section("The proof").split())
+        assert f"within {scientific(verify.LOGITS_TOLERANCE)}," in text
+        assert f"within {scientific(verify.SCORE_TOLERANCE)} nats" in text
+        assert manifest["proof"]["onnx"]["identical_tokens"] == ["greedy", "beam", "sample"]
+        assert [probe["shapes"]["decoder_token_ids"][0] for probe in manifest["proof"]["onnx"]["probes"]] == [1, 3, 1]
+
+    def test_links_lead_somewhere(self):
+        targets = re.findall(r"\]\(([^)]+)\)", README)
+        assert targets
+        assert [link for link in targets if not link.startswith("https://") and not (ROOT / link).exists()] == []
+
+    def test_the_guide_for_contributors_names_what_is_there(self):
+        text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+        places = {place for place in re.findall(r"`((?:tfzoo|tests)/[^` ]+)`", text) if "NAME" not in place}
+        assert len(places) > 15
+        assert [place for place in sorted(places) if not (ROOT / place).exists()] == []
+
+    def test_the_picture_names_what_is_there(self):
+        root = ElementTree.parse(ROOT / "docs" / "pipeline.svg").getroot()
+        texts = [
+            element for element in root.iter("{http://www.w3.org/2000/svg}text") if element.get("class") == "where"
+        ]
+        places = [place for element in texts for place in element.text.split()]
+        assert len(places) > 8
+        assert [place for place in places if place != "manifest.json" and not (ROOT / "tfzoo" / place).exists()] == []
+
+    def test_the_python_version_is_that_of_the_package(self):
+        (version,) = re.findall(r"Python (\d\.\d+) or newer", README)
+        assert f"python_requires = >={version}\n" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+
+
+def scientific(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-")
