@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import ArtifactError
 from tfzoo.export.quiet import only_errors
-from tfzoo.export.signatures import seq2seq_signatures
+from tfzoo.export.signatures import Signature, seq2seq_signatures
 from tfzoo.text import TokenizerPair
 
 # The folder TF Serving looks for: the version number below the model's name.
@@ -33,15 +33,22 @@ def write_saved_model(model: keras.Model, tokenizer: TokenizerPair, decoding: De
         directory: an artifact under construction.
     """
     archive = keras.export.ExportArchive()
-    archive.track(model)
+    # The archive tracks the variables that the signatures use. Tracking the model too would store each a second time.
     for side in {id(one): one for one in (tokenizer.source, tokenizer.target)}.values():
         archive.track(side.trackable())
     for name, signature in seq2seq_signatures(model, tokenizer, decoding).items():
-        # A tf.function without jit_compile: stock servers refuse compiled signatures.
-        function = tf.function(signature.function, input_signature=signature.inputs, autograph=False)
-        archive.add_endpoint(name, function)
+        archive.add_endpoint(name, _traced_once(signature))
     with only_errors("absl"):
         archive.write_out(os.path.join(directory, VERSION_FOLDER), verbose=False)
+
+
+def _traced_once(signature: Signature) -> Any:
+    """A tf.function that only calls a traced one: saving traces a tf.function a second time, and stores both graphs.
+
+    Without jit_compile: stock servers refuse compiled signatures.
+    """
+    traced = tf.function(signature.function, input_signature=signature.inputs, autograph=False).get_concrete_function()
+    return tf.function(lambda *inputs: traced(*inputs), input_signature=signature.inputs, autograph=False)
 
 
 def signature_table(version_folder: str) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
