@@ -37,6 +37,11 @@ class ArtifactMismatch(ArtifactError):
     """An artifact's answers differ from the model it was exported from."""
 
 
+def one_line(error: BaseException) -> str:
+    """Returns what another library's error says, often over many lines and with no words at all, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the closest of `names`, or an empty string when none is close.
 

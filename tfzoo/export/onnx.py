@@ -20,7 +20,7 @@ from tf2onnx import tf_loader
 
 from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.decoding.generate import search
-from tfzoo.errors import ArtifactError
+from tfzoo.errors import ArtifactError, one_line
 from tfzoo.export.onnx_passes import count_operators, hoist_loop_invariants, name_axes
 from tfzoo.export.quiet import only_errors
 from tfzoo.runtime import onnx_names
@@ -90,7 +90,7 @@ def convert(
                     continue_on_error=False,
                 )
             except (ValueError, NotImplementedError, RuntimeError) as error:
-                raise ArtifactError(f"the model does not convert to ONNX: {error}") from error
+                raise ArtifactError(f"the model does not convert to ONNX: {one_line(error)}") from error
             model = tf2onnx_optimizer.optimize_graph(onnx_graph, catch_errors=False, optimizers=optimizers).make_model(
                 "tfzoo"
             )
@@ -122,7 +122,7 @@ def check(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactError(f"the ONNX graph is invalid: {error}") from error
+        raise ArtifactError(f"the ONNX graph is invalid: {one_line(error)}") from error
     foreign = sorted(set(count_operators(model)) - ALLOWED_OPERATORS)
     if foreign:
         raise ArtifactError(

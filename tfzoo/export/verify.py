@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.decoding.config import DecodingConfig
-from tfzoo.errors import ArtifactError, ArtifactMismatch
+from tfzoo.errors import ArtifactError, ArtifactMismatch, one_line
 from tfzoo.export.manifest import check_files
 from tfzoo.export.quiet import only_errors
 from tfzoo.export.saved_model import VERSION_FOLDER
@@ -183,7 +183,7 @@ def check_serving(
             feed = {signature.inputs["source"].name: list(texts)}
             outputs = session.run(signature.outputs["outputs"].name, feed)
     except (tf.errors.OpError, KeyError, ValueError) as error:
-        raise ArtifactMismatch(f"the SavedModel fails a server's request: {error}") from error
+        raise ArtifactMismatch(f"the SavedModel fails a server's request: {one_line(error)}") from error
     answers["a session"] = [output.decode() for output in outputs]
     for loader, found in answers.items():
         for text, output, reference in zip(texts, found, expected, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tfzoo.decoding.config import DecodingConfig
-from tfzoo.errors import ArtifactError, RecipeError, UsageError, nearest
+from tfzoo.errors import ArtifactError, RecipeError, UsageError, nearest, one_line
 from tfzoo.runtime.predictor import Backend, Predictor
 from tfzoo.text import TokenizerPair
 from tfzoo.text.tokenizers import SENTENCEPIECE_FILE, VOCABULARY_FILE
@@ -78,8 +78,10 @@ def open_backend(directory: Path, runtime: str, tokenizer: TokenizerPair, manife
 
         try:
             return SavedModelBackend(directory / "1")
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{directory}: its SavedModel does not load ({error}); export it again.") from error
+        except Exception as error:  # a damaged file shows as whatever TensorFlow stumbles over
+            raise ArtifactError(
+                f"{directory}: its SavedModel does not load ({one_line(error)}); export it again."
+            ) from error
     from tfzoo.runtime.onnx import OnnxBackend
 
     return OnnxBackend(directory, tokenizer, manifest["max_length"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from tfzoo.errors import ArtifactError, one_line
 from tfzoo.runtime import onnx_names
 from tfzoo.runtime.predictor import Hypotheses, decode_batch, encode_batch
 from tfzoo.text import TokenizerPair
@@ -21,6 +22,9 @@ class OnnxBackend:
         directory: the artifact.
         tokenizer: its tokenizers.
         max_source_length: longest source in tokens, the end token included; longer texts are cut.
+
+    Raises:
+        ArtifactError: when a graph is first used, and does not load.
     """
 
     def __init__(self, directory: Path, tokenizer: TokenizerPair, max_source_length: int) -> None:
@@ -30,7 +34,12 @@ class OnnxBackend:
         self._session = functools.cache(self._load)
 
     def _load(self, path: str) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(self._directory / path, providers=["CPUExecutionProvider"])
+        try:
+            return onnxruntime.InferenceSession(self._directory / path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no class in common
+            raise ArtifactError(
+                f"{self._directory / path} does not load in ONNX Runtime ({one_line(error)}); export it again."
+            ) from error
 
     def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
         """See `Backend`."""
