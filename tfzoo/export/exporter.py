@@ -7,6 +7,7 @@ not proved leaves nothing behind.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from tfzoo.export.model_card import model_card
 from tfzoo.export.onnx import write_onnx
 from tfzoo.export.saved_model import write_saved_model
 from tfzoo.export.verify import probes, prove, record
-from tfzoo.runtime.artifact import FORMAT_VERSION, MANIFEST
+from tfzoo.runtime.artifact import FORMAT_VERSION
 from tfzoo.runtime.keras import KerasBackend
 from tfzoo.runtime.predictor import row_options
 from tfzoo.text import Tokenizer, TokenizerPair, pair
@@ -61,14 +62,16 @@ def export(
     Returns: the manifest.
 
     Raises:
-        UsageError: an unknown format, a folder that is not empty, or a tokenizer that does not fit the model.
+        UsageError: an unknown format, a folder that is not empty, or a tokenizer or decoding options that do not fit
+            the model.
         ArtifactError: the model does not convert.
         ArtifactMismatch: a format answers otherwise than the model.
     """
     tokenizer = pair(tokenizer)
     output_dir = Path(output_dir)
-    _check_arguments(model, tokenizer, output_dir, formats)
     decoding = decoding or DecodingConfig(max_length=min(DecodingConfig().max_length, model.config.max_sequence_length))
+    _check_arguments(model, tokenizer, output_dir, formats, decoding)
+    _check_json(recipe=recipe, metrics=metrics)
     # A served default answers with one sequence.
     decoding = dataclasses.replace(decoding, num_return_sequences=1)
     model = _in_float32(model)
@@ -132,20 +135,33 @@ def _build(
     served = [row[0] for row in reference.generate(texts, row_options(decoding, len(texts))).outputs]
     manifest["proof"] = prove(directory, manifest, reference, tokenizer, inputs, served)
     (directory / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    manifest["variables"] = manifests.variable_digests(model)
     manifest["weights"] = manifests.weight_digests(directory)
     manifest["files"] = manifests.file_digests(directory)
-    manifests.write_json(directory / MANIFEST, manifest)
+    manifests.write_manifest(directory, manifest)
     return manifest
 
 
-def _check_arguments(model: keras.Model, tokenizer: TokenizerPair, output_dir: Path, formats: Sequence[str]) -> None:
+def _check_arguments(
+    model: keras.Model, tokenizer: TokenizerPair, output_dir: Path, formats: Sequence[str], decoding: DecodingConfig
+) -> None:
     if isinstance(formats, str) or not formats:
         raise UsageError(f"`formats` must be a sequence of {', '.join(FORMATS)}; received formats={formats!r}.")
     for name in formats:
         if name not in FORMATS:
             raise UsageError(f"`formats` knows {', '.join(FORMATS)}; received {name!r}.{nearest(name, FORMATS)}")
+    if output_dir.name in ("", ".."):
+        raise UsageError(
+            f"`output_dir` {output_dir} has no name, which would be the model's; name a new folder, such as "
+            f"{output_dir / 'my_model'}."
+        )
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UsageError(f"`output_dir` {output_dir} exists and is not empty; name another folder or remove it.")
+    if decoding.max_length > model.config.max_sequence_length:
+        raise UsageError(
+            "`decoding` must not generate more tokens than the model has positions; received "
+            f"max_length={decoding.max_length}, max_sequence_length={model.config.max_sequence_length}."
+        )
     expected = {
         "source": (
             tokenizer.source.vocabulary_size,
@@ -159,6 +175,20 @@ def _check_arguments(model: keras.Model, tokenizer: TokenizerPair, output_dir: P
                 f"`tokenizer` does not fit the model: its {side} side has {num_ids} ids, "
                 f"the model embeds {num_embedded}. Pass the tokenizer that the model was trained with."
             )
+        for name in ("pad_id", "start_id", "end_id"):
+            if getattr(getattr(tokenizer, side), name) != getattr(model.config, name):
+                raise UsageError(
+                    f"`tokenizer` does not fit the model: its {side} side has {name}="
+                    f"{getattr(getattr(tokenizer, side), name)}, the model {name}={getattr(model.config, name)}."
+                )
+
+
+def _check_json(**arguments: Any) -> None:
+    for name, value in arguments.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"`{name}` goes into the manifest as JSON, which cannot hold it: {error}.") from error
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

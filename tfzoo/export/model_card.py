@@ -17,7 +17,7 @@ def model_card(manifest: dict[str, Any]) -> str:
 
 def _header(manifest: dict[str, Any]) -> str:
     recipe = manifest["recipe"]
-    origin = f", trained by the recipe `{recipe['name']}`" if recipe else ""
+    origin = f", trained by the recipe `{recipe['name']}`" if recipe and "name" in recipe else ""
     return f"""---
 library_name: tfzoo
 pipeline_tag: text2text-generation
