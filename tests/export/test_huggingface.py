@@ -1,0 +1,47 @@
+"""The artifact as a Hugging Face model repository: its tokenizer and configuration files."""
+
+import json
+
+import pytest
+import tokenizers
+
+from tfzoo.runtime.predictor import encode_batch
+
+pytestmark = pytest.mark.xdist_group("artifacts")
+
+
+def test_tokenizer_json_gives_the_ids_that_the_encoder_reads(exported):
+    folder = exported.directory if exported.tokenizer.shared else exported.directory / "source"
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for text in exported.texts:
+        (ids,) = encode_batch([text], exported.tokenizer, 1000).tolist()
+        assert tokenizer.encode(text).ids == ids
+
+
+def test_target_tokenizer_json_spells_the_answers(separate_vocabularies):
+    tokenizer = tokenizers.Tokenizer.from_file(str(separate_vocabularies.directory / "target/tokenizer.json"))
+    predictions = [best for (best, *_) in separate_vocabularies.predictor.generate(separate_vocabularies.texts)]
+    assert any(prediction.output for prediction in predictions)
+    for prediction in predictions:
+        assert tokenizer.decode(prediction.token_ids).replace("<unk>", "⁇") == prediction.output
+
+
+def test_the_configuration_says_what_the_graphs_expect(exported):
+    config = json.loads((exported.directory / "config.json").read_text(encoding="utf-8"))
+    model = exported.model.config
+    assert (config["model_type"], config["is_encoder_decoder"]) == ("marian", True)
+    assert config["vocab_size"] == exported.tokenizer.source.vocabulary_size
+    assert config["decoder_vocab_size"] == exported.tokenizer.target.vocabulary_size
+    assert config["decoder_layers"] == 2
+    assert config["d_model"] // config["decoder_attention_heads"] == model.hidden_dim // model.num_heads
+    generation = json.loads((exported.directory / "generation_config.json").read_text(encoding="utf-8"))
+    for content in (config, generation):
+        assert {name: content[name] for name in content if name.endswith("token_id")} == {
+            "pad_token_id": 0,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+            "decoder_start_token_id": 2,
+            **({"forced_eos_token_id": 3} if content is config else {}),
+        }
+    assert generation["max_new_tokens"] == exported.manifest["decoding"]["max_length"]
+    assert generation["num_beams"] == exported.manifest["decoding"]["num_beams"]
