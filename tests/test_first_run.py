@@ -42,9 +42,8 @@ def test_the_quickstart_reports_and_does_nothing_twice(quickstart, trained, tmp_
     assert scores.items() <= report.scores.items()
     assert scores["num_sources"] == 4
     assert report.scores["step"] == tfzoo.load(run_dir).checkpoint.step
-    for runtime in ("onnx", "saved_model"):
-        artifact = tfzoo.load(report.artifact_dir, runtime=runtime)
-        assert report.pronunciations == dict(zip(UNHEARD, artifact(UNHEARD), strict=True))
+    answers = tfzoo.load(report.artifact_dir, runtime="onnx")(UNHEARD)
+    assert report.pronunciations == dict(zip(UNHEARD, answers, strict=True))
     assert len(set(report.pronunciations.values())) == len(UNHEARD)
     assert set(report.proof) >= {"saved_model", "onnx"}
 

@@ -253,14 +253,17 @@ class TestPredict:
         assert main(["predict", f"--artifact={trained.artifact}"]) == 0
         assert printed == ["", "R E V I R\n", "E N O T S\n"]
 
-    def test_the_onnx_runtime_needs_no_tensorflow(self, trained, tmp_path):
+    def test_the_onnx_runtime_needs_no_tensorflow(self, trained, test_data):
         code = (
-            "import sys; from tfzoo.cli.main import main; status = main(sys.argv[1:]); "
-            "print(status, sorted({'tensorflow', 'keras', 'tensorflow_text'} & {*sys.modules}))"
+            "import sys; from tfzoo.cli.main import main; artifact, data = sys.argv[1:]; "
+            "print(main(['predict', artifact, '--runtime=onnx']), main(['evaluate', artifact, data, '--json']), "
+            "sorted({'tensorflow', 'keras', 'tensorflow_text'} & {*sys.modules}))"
         )
-        command = [sys.executable, "-c", code, "predict", f"--artifact={trained.artifact}", "--runtime=onnx"]
+        command = [sys.executable, "-c", code, f"--artifact={trained.artifact}", f"--data={test_data}"]
         done = subprocess.run(command, input="river\n", capture_output=True, text=True, check=True)
-        assert done.stdout == "R E V I R\n0 []\n"
+        predicted, *scores, last = done.stdout.splitlines()
+        assert (predicted, last) == ("R E V I R", "0 0 []")
+        assert json.loads("".join(scores)) == runs.evaluate(trained.artifact, test_data)
         assert done.stderr == ""
 
     def test_options_are_checked_before_a_text_is_read(self, trained):

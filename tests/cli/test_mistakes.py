@@ -151,6 +151,10 @@ def test_another_recipe_does_not_resume_a_run(fails, trained, change, pattern):
         ("export --run_dir=run --output_dir=other", r"`output_dir` other exists and is not empty; name another .*"),
         ("export --run_dir=run --output_dir=run", r"`output_dir` run exists and is not empty; name another folder .*"),
         ("export --run_dir=run --output_dir=train.tsv", r"`output_dir` train\.tsv exists and is not empty; .*"),
+        (
+            "export --run_dir=run --output_dir=.",
+            r"`output_dir` \. has no name, .* name a new folder, such as my_model\.",
+        ),
         ("export --run_dir=artifact --output_dir=new", r"artifact is not a run: recipe\.json is missing\. Name a .*"),
     ],
 )
@@ -176,6 +180,11 @@ def test_no_artifact_to_verify(fails, arguments):
         ("--temperature=1 --num_beams=4", r"sampling keeps one hypothesis: set `temperature=0` .* num_beams=4\."),
         ("--temperature=-1", r"`temperature` must be a finite number, at least 0; received temperature=-1\.0\."),
         ("--top_p=0", r"`top_p` must be in \(0, 1\]; received top_p=0\.0\."),
+        ("--top_k=3000000000", r"`top_k` must be below 2\*\*31; received top_k=3000000000\."),
+        (
+            "--length_penalty=1e39",
+            r"`length_penalty` must be a finite number, at least 0; received length_penalty=1e\+39\.",
+        ),
         ("--num_return_sequences=2", r"`num_return_sequences` must not exceed `num_beams` when searching; .*"),
     ],
 )

@@ -12,7 +12,7 @@ import json
 
 from absl import flags
 
-from tfzoo.cli.flags import DATA_HELP, define_runtime, define_source, require, source
+from tfzoo.cli.flags import DATA_HELP, define_runtime, define_source, imports_tensorflow, require, source
 from tfzoo.cli.quiet import import_tensorflow
 
 
@@ -28,7 +28,8 @@ def run(flag_values: flags.FlagValues) -> None:
     """Prints the scores."""
     path = source(flag_values)
     require(flag_values, "data")
-    import_tensorflow()
+    if imports_tensorflow(flag_values):
+        import_tensorflow()
     from tfzoo import runs
 
     scores = runs.evaluate(path, tuple(flag_values.data), runtime=flag_values.runtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from absl import flags
@@ -51,6 +52,13 @@ def source(flag_values: flags.FlagValues) -> str:
         received = " and ".join(given) or "neither"
         raise UsageError(f"give either --run_dir (a trained run) or --artifact (an exported one); received {received}.")
     return given[0]
+
+
+def imports_tensorflow(flag_values: flags.FlagValues) -> bool:
+    """Whether what `source` names is answered by TensorFlow, and not by an artifact's ONNX graphs."""
+    if flag_values.runtime is not None:
+        return flag_values.runtime != "onnx"
+    return not os.path.isdir(os.path.join(source(flag_values), "onnx"))
 
 
 def define_runtime(flag_values: flags.FlagValues) -> None:

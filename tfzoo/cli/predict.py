@@ -16,7 +16,14 @@ from typing import BinaryIO
 
 from absl import flags
 
-from tfzoo.cli.flags import decoding_overrides, define_decoding, define_runtime, define_source, source
+from tfzoo.cli.flags import (
+    decoding_overrides,
+    define_decoding,
+    define_runtime,
+    define_source,
+    imports_tensorflow,
+    source,
+)
 from tfzoo.cli.quiet import import_tensorflow
 from tfzoo.errors import DataError
 
@@ -37,7 +44,7 @@ def run(flag_values: flags.FlagValues) -> None:
         file: BinaryIO = sys.stdin.buffer
         if flag_values.input is not None:
             file = stack.enter_context(open(flag_values.input, "rb"))
-        if flag_values.artifact is None or flag_values.runtime in ("keras", "saved_model"):
+        if imports_tensorflow(flag_values):
             import_tensorflow()
         from tfzoo import runs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from tfzoo.errors import RecipeError
 
@@ -17,6 +16,7 @@ ROW_OPTIONS = {
     "top_p": "float32",
     "seed": "int32",
 }
+_FLOAT32_MAX = 3.4e38
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class DecodingConfig:
         for name, low in (("max_length", 1), ("num_beams", 1), ("num_return_sequences", 1), ("top_k", 0), ("seed", 0)):
             if getattr(self, name) < low:
                 raise RecipeError(f"`{name}` must be at least {low}; received {name}={getattr(self, name)}.")
+            if getattr(self, name) >= 2**31:
+                raise RecipeError(f"`{name}` must be below 2**31; received {name}={getattr(self, name)}.")
         for name in ("length_penalty", "temperature"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= getattr(self, name) < _FLOAT32_MAX:
                 raise RecipeError(
                     f"`{name}` must be a finite number, at least 0; received {name}={getattr(self, name)}."
                 )
-        if self.seed >= 2**31:
-            raise RecipeError(f"`seed` must be below 2**31; received seed={self.seed}.")
         if not 0 < self.top_p <= 1:
             raise RecipeError(f"`top_p` must be in (0, 1]; received top_p={self.top_p}.")
         if self.temperature > 0 and self.num_beams > 1:
