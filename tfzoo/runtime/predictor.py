@@ -69,8 +69,6 @@ class Predictor:
 
     def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
         """Answers each text with the best output."""
-        if isinstance(texts, str):
-            raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
         return [predictions[0].output for predictions in self.generate(texts, **options)]
 
     def generate(
@@ -79,8 +77,10 @@ class Predictor:
         """Returns for each text its `num_return_sequences` predictions, best first; reads `batch_size` texts at a time.
 
         Raises:
-            UsageError: an option is unknown or out of its range; before any text is read.
+            UsageError: an option is unknown or out of its range; before any text is read. Later, a text is no string.
         """
+        if isinstance(texts, str):
+            raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
         if batch_size < 1:
             raise UsageError(f"`batch_size` must be at least 1; received batch_size={batch_size}.")
         config = self._config(options)
@@ -104,6 +104,9 @@ class Predictor:
     def _generate_batch(self, texts: list[str], config: DecodingConfig) -> Iterator[list[Prediction]]:
         # Beam search returns its best hypotheses; sampling draws one for each of a row of seeds.
         copies = config.num_return_sequences if config.temperature > 0 else 1
+        for text in texts:
+            if not isinstance(text, str):
+                raise UsageError(f"`texts` must hold strings; received {text!r}.")
         repeated = [text for text in texts for _ in range(copies)]
         options = row_options(config, len(repeated))
         options["seed"] += np.tile(np.arange(copies, dtype=np.int32), len(texts))
