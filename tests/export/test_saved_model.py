@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.tolerances import tolerance
@@ -197,6 +198,13 @@ def test_operators_are_counted_inside_functions(exported):
     tokenizer = "SentencepieceTokenizeOp" if exported.tokenizer.shared else "LookupTableFindV2"
     assert counts[tokenizer] > 0
     assert counts["While"] > 0
+
+
+def test_every_weight_and_every_loop_is_stored_once(exported):
+    reader = tf.train.load_checkpoint(os.fspath(exported.directory / "1/variables/variables"))
+    sizes = [np.prod(shape, dtype=int) for shape in reader.get_variable_to_shape_map().values()]
+    assert sum(sizes) == exported.model.count_params() + 1  # and the checkpoint's own table of objects
+    assert saved_model.count_operators(exported.directory / "1")["While"] == 2  # serving_default and generate
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xff not a protocol buffer", None], ids=["empty", "garbage", "missing"])

@@ -35,7 +35,6 @@ def onnx_artifact(artifact):
     """The same with its ONNX graphs alone, which are verified in a second."""
     shutil.rmtree(artifact / "1")
     rewrite(artifact, lambda manifest: manifest.update(formats=["onnx"]))
-    assert set(verify(artifact)) == {"directory", "num_files", "onnx"}
     return artifact
 
 
@@ -182,6 +181,9 @@ class TestManifest:
 class TestGolden:
     """Digests that fit are not enough: the recorded answers must come out."""
 
+    def test_digests_that_were_made_again_pass_with_the_same_answers(self, onnx_artifact):
+        assert set(verify(onnx_artifact)) == {"directory", "num_files", "onnx"}
+
     @pytest.mark.parametrize("file", [onnx_names.ENCODER, onnx_names.DECODER, onnx_names.GENERATE])
     def test_another_weight_with_digests_that_fit(self, onnx_artifact, file):
         model = onnx.load(onnx_artifact / file)
@@ -233,9 +235,9 @@ class TestGolden:
 
     def test_another_tokenizer(self, onnx_artifact):
         path = onnx_artifact / "target/vocab.json"
-        path.write_text(path.read_text(encoding="utf-8").replace('"P1"', '"p1"'), encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace('"P15"', '"p15"'), encoding="utf-8")
         rewrite(onnx_artifact)
-        refused(onnx_artifact, r"onnx, \w+ search for '.*': '.*p1.*' instead of '.*P1")
+        refused(onnx_artifact, r"onnx, \w+ search for '.*': '.*p15.*' instead of '.*P15")
 
     def test_variables_that_do_not_load(self, artifact):
         """TensorFlow's own checksum finds it, with an error of its own kind."""
