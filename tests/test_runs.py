@@ -19,6 +19,7 @@ from tests.tolerances import tolerance
 from tfzoo import recipes, runs
 from tfzoo.cli.main import main
 from tfzoo.errors import UsageError
+from tfzoo.run_folder import EXAMPLES, NUM_EXAMPLES, RECIPE, REQUESTED, TOKENIZER
 from tfzoo.text import TokenizerPair
 from tfzoo.training import checkpoints
 
@@ -50,7 +51,7 @@ def path_of(trained, runtime):
 
 
 def recipe_of(run_dir):
-    return recipes.from_json((run_dir / runs.REQUESTED).read_text(encoding="utf-8"))
+    return recipes.from_json((run_dir / REQUESTED).read_text(encoding="utf-8"))
 
 
 class TestTrain:
@@ -62,7 +63,7 @@ class TestTrain:
         assert [record["step"] for record in history] == [*range(CHECKPOINT_STEPS, STEPS + 1, CHECKPOINT_STEPS)]
 
     def test_the_recipe_has_the_sizes_of_the_vocabulary(self, trained):
-        tokenizer = TokenizerPair.load(trained.run_dir / runs.TOKENIZER)
+        tokenizer = TokenizerPair.load(trained.run_dir / TOKENIZER)
         letters = {letter for word in WORDS[:NUM_TRAINED] for letter in word}
         run = tfzoo.load(trained.run_dir)
         assert tokenizer.source.vocabulary_size == run.recipe.model.source_vocabulary_size == len(letters) + 4
@@ -102,6 +103,16 @@ class TestTrain:
         assert f"step-{STEPS:08d}/state.safetensors" in theirs
         assert resumed(TEXTS) == tfzoo.load(trained.run_dir)(TEXTS)
 
+    def test_one_specification_needs_no_list(self, trained, tmp_path, monkeypatch):
+        recipe = recipe_of(trained.run_dir)
+        empty = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, train=(), validation=()))
+        monkeypatch.setattr("tfzoo.training.fit", lambda *args, **kwargs: None)
+        with pytest.raises(tfzoo.errors.CheckpointError):
+            runs.train(
+                empty, tmp_path / "run", data=f"tsv:{trained.train}", validation_data=f"tsv:{trained.validation}"
+            )
+        assert recipe_of(tmp_path / "run") == recipe
+
     def test_decoding_may_change_on_the_way(self, trained, tmp_path):
         run_dir = shutil.copytree(trained.run_dir, tmp_path / "run")
         before = digest(run_dir / "checkpoints")
@@ -119,7 +130,7 @@ class TestTrain:
             with pytest.raises(tfzoo.errors.CheckpointError, match="holds no checkpoint; train the run first"):
                 runs.train(each, tmp_path / "run", verbose=0)
         assert recipe_of(tmp_path / "run") == other
-        assert (tmp_path / "run" / runs.TOKENIZER / "source" / "spiece.model").exists()
+        assert (tmp_path / "run" / TOKENIZER / "source" / "spiece.model").exists()
         assert len(steps_of_data) == 2
 
     def test_a_process_killed_while_it_saves_the_tokenizer_is_repeated(self, trained, tmp_path, monkeypatch):
@@ -137,24 +148,24 @@ class TestTrain:
             patch.setattr(TokenizerPair, "save", save_half)
             with pytest.raises(Killed):
                 runs.train(recipe, run_dir, verbose=0)
-        assert (run_dir / f".{runs.TOKENIZER}").exists()
+        assert (run_dir / f".{TOKENIZER}").exists()
         with pytest.raises(tfzoo.errors.CheckpointError, match="holds no checkpoint; train the run first"):
             tfzoo.load(run_dir)
         self._prepares_like(trained, recipe, run_dir, monkeypatch)
-        assert not (run_dir / f".{runs.TOKENIZER}").exists()
+        assert not (run_dir / f".{TOKENIZER}").exists()
 
     def test_a_process_killed_while_it_saves_the_recipe_is_repeated(self, trained, tmp_path, monkeypatch):
         run_dir = tmp_path / "run"
         run_dir.mkdir()
-        (run_dir / f".{runs.REQUESTED}").write_text('{"name": "tran')
+        (run_dir / f".{REQUESTED}").write_text('{"name": "tran')
         self._prepares_like(trained, recipe_of(trained.run_dir), run_dir, monkeypatch)
 
     def _prepares_like(self, trained, recipe, run_dir, monkeypatch):
         monkeypatch.setattr("tfzoo.training.fit", lambda *args, **kwargs: None)
         with pytest.raises(tfzoo.errors.CheckpointError, match="holds no checkpoint; train the run first"):
             runs.train(recipe, run_dir, verbose=0)
-        assert digest(run_dir / runs.TOKENIZER) == digest(trained.run_dir / runs.TOKENIZER)
-        for name in (runs.REQUESTED, runs.RECIPE, runs.EXAMPLES):
+        assert digest(run_dir / TOKENIZER) == digest(trained.run_dir / TOKENIZER)
+        for name in (REQUESTED, RECIPE, EXAMPLES):
             assert (run_dir / name).read_bytes() == (trained.run_dir / name).read_bytes()
 
 
@@ -284,7 +295,7 @@ class TestExport:
         manifest = json.loads((trained.artifact / "manifest.json").read_text(encoding="utf-8"))
         run = tfzoo.load(trained.run_dir)
         assert recipes.from_json(json.dumps(manifest["recipe"])) == run.recipe
-        assert manifest["golden"]["texts"] == [*WORDS[NUM_TRAINED : NUM_TRAINED + runs.NUM_EXAMPLES], ""]
+        assert manifest["golden"]["texts"] == [*WORDS[NUM_TRAINED : NUM_TRAINED + NUM_EXAMPLES], ""]
         assert manifest["metrics"] == run.checkpoint.history[-1]
         assert manifest["decoding"] == dataclasses.asdict(run.recipe.decoding)
 
@@ -317,7 +328,9 @@ class TestLoad:
             assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-4)
         assert type(tfzoo.load(trained.artifact).backend).__name__ == "OnnxBackend"
 
-    def test_one_string_is_no_list(self, trained):
+    def test_one_string_is_no_list_of_texts(self, trained):
+        with pytest.raises(UsageError, match="`texts` must be a list of strings; received one string"):
+            runs.predict(trained.artifact, "river")
         with pytest.raises(UsageError, match="`texts` must be a list of strings; received one string"):
             tfzoo.load(trained.artifact)("river")
 
