@@ -1,7 +1,7 @@
 """README.md does what it says: its code runs in the order of the page, its requests are answered, its tables are true.
 
-Blocks that need a network, Docker or a long time are held against what they rely on instead: `pip` against the extras, a
-request against the exported signature as a server reads it, the quickstart's report against what would print it.
+Blocks that need a network, Docker or a long time are held against what they rely on instead: `pip` against the extras,
+a request against the exported signature as a server reads it, the quickstart's report against what would print it.
 """
 
 import json

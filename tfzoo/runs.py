@@ -202,7 +202,13 @@ def predict(
     """
     if isinstance(texts, str):
         raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
-    predictor = load(path, runtime)
+    return answer(load(path, runtime), texts, batch_size=batch_size, **options)
+
+
+def answer(
+    predictor: Predictor, texts: Iterable[str], *, batch_size: int = BATCH_SIZE, **options: Any
+) -> Iterator[dict[str, Any]]:
+    """Answers texts by a run or an artifact that is loaded already; see `predict`."""
     for_answers, for_inputs = itertools.tee(texts)
     answers = predictor.generate(for_answers, batch_size=batch_size, **options)
     return (_answer(text, found) for text, found in zip(for_inputs, answers, strict=True))

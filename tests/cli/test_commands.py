@@ -202,4 +202,5 @@ def test_every_decoding_field_is_a_flag_with_help(capsys):
     assert main(["predict", "--help"]) == 0
     flags = re.findall(r"^    --(\w+): \S", capsys.readouterr().out, re.MULTILINE)
     fields = [field.name for field in dataclasses.fields(DecodingConfig)]
-    assert flags == ["run_dir", "artifact", "runtime", "input", "json", *fields]
+    files = ["input", "output_dir", "beam_runner", "beam_option"]
+    assert flags == ["run_dir", "artifact", "runtime", *files, "json", *fields]

@@ -209,6 +209,7 @@ class TestArtifactFolder:
             "onnx",
             "source",
             "target",
+            "tokenizer_vectors.json",
         ]
         assert json.loads((directory / "manifest.json").read_text(encoding="utf-8")) == manifest
         assert (manifest["name"], manifest["formats"], "saved_model" in manifest) == ("model", ["onnx"], False)

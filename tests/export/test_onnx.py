@@ -43,7 +43,8 @@ def cache(exported, prefix, own_length, memory_length):
     }
 
 
-SOURCE = ("tensor(int32)", ["batch", "encoder_sequence_length"])
+# Hugging Face's clients bind int64, and not all of them cast.
+SOURCE = ("tensor(int64)", ["batch", "encoder_sequence_length"])
 
 
 def test_the_encoder_reads_and_writes_literally_this(exported):
@@ -57,7 +58,7 @@ def test_the_decoder_reads_and_writes_literally_this(exported):
     decoder = session(exported, "onnx/decoder_model_merged.onnx")
     config = exported.model.config
     inputs = {
-        "input_ids": ("tensor(int32)", ["batch", "decoder_sequence_length"]),
+        "input_ids": ("tensor(int64)", ["batch", "decoder_sequence_length"]),
         "encoder_attention_mask": SOURCE,
         "encoder_hidden_states": ("tensor(float)", ["batch", "encoder_sequence_length", config.hidden_dim]),
         **cache(exported, "past_key_values", "past_decoder_sequence_length", "encoder_sequence_length_out"),
@@ -75,8 +76,8 @@ def test_the_decoder_reads_and_writes_literally_this(exported):
 def test_the_search_reads_and_writes_literally_this(exported):
     search = session(exported, "onnx/generate.onnx")
     inputs = {
-        "input_ids": SOURCE,
-        "attention_mask": SOURCE,
+        "input_ids": ("tensor(int32)", SOURCE[1]),
+        "attention_mask": ("tensor(int32)", SOURCE[1]),
         "max_length": ("tensor(int32)", ["batch"]),
         "num_beams": ("tensor(int32)", ["batch"]),
         "length_penalty": ("tensor(float)", ["batch"]),
@@ -136,10 +137,10 @@ def test_unseen_shapes_equal_keras(exported, batch, source, target):
 def test_padding_is_said_by_the_mask_too(exported):
     """Hugging Face's callers pad with any id and say so in the mask."""
     encoder = session(exported, onnx_names.ENCODER)
-    ids = np.array([[5, 6, 3], [7, 3, 0]], np.int32)
-    mask = np.array([[1, 1, 1], [1, 1, 0]], np.int32)
+    ids = np.array([[5, 6, 3], [7, 3, 0]], np.int64)
+    mask = np.array([[1, 1, 1], [1, 1, 0]], np.int64)
     (expected,) = encoder.run(None, {"input_ids": ids, "attention_mask": mask})
-    other = np.where(mask, ids, 9).astype(np.int32)
+    other = np.where(mask, ids, 9)
     (found,) = encoder.run(None, {"input_ids": other, "attention_mask": mask})
     np.testing.assert_array_equal(found, expected)
     (unmasked,) = encoder.run(None, {"input_ids": other, "attention_mask": np.ones_like(mask)})
@@ -152,9 +153,9 @@ class TestDecoder:
     @pytest.fixture
     def feed(self, exported):
         """The first call's inputs without the past, the past's shapes, and Keras' logits."""
-        ids = np.array([[5, 6, 7, 3], [8, 3, 0, 0]], np.int32)
-        mask = (ids != 0).astype(np.int32)
-        tokens = np.array([[2, 9, 10, 11, 12], [2, 13, 9, 9, 4]], np.int32)
+        ids = np.array([[5, 6, 7, 3], [8, 3, 0, 0]], np.int64)
+        mask = (ids != 0).astype(np.int64)
+        tokens = np.array([[2, 9, 10, 11, 12], [2, 13, 9, 9, 4]], np.int64)
         (memory,) = session(exported, onnx_names.ENCODER).run(None, {"input_ids": ids, "attention_mask": mask})
         feed = {"input_ids": tokens, "encoder_attention_mask": mask, "encoder_hidden_states": memory}
         logits = exported.predictor.backend.logits({"encoder_token_ids": ids, "decoder_token_ids": tokens})

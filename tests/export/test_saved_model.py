@@ -80,6 +80,8 @@ def test_the_signatures_are_literally_these(exported):
             {"encoder_token_ids": ids, "decoder_token_ids": ids},
             {"logits": ("float32", [None, None, vocabulary_size])},
         ),
+        "tokenize": ({"source": text}, {"encoder_token_ids": ids}),
+        "detokenize": ({"token_ids": ids}, {"outputs": text}),
     }
     table = saved_model.signature_table(exported.directory / "1")
     assert table == exported.manifest["saved_model"]["signatures"]

@@ -2,7 +2,10 @@
 
     echo tensor | tfzoo predict --run_dir=runs/g2p
     tfzoo predict --artifact=exports/en-de --runtime=onnx --input=sentences.txt --num_beams=4 --json
+    tfzoo predict --artifact=exports/en-de --input='texts/*.txt.gz' --output_dir=answers
 
+The last command answers file by file, with progress; run again, it goes on where it was interrupted. With --beam_runner
+the same files are answered by an Apache Beam pipeline, on as many machines as the runner has.
 The decoding flags that are left out come from the recipe.
 """
 
@@ -11,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
 
 from absl import flags
 
@@ -22,46 +23,87 @@ from tfzoo.cli.flags import (
     define_runtime,
     define_source,
     imports_tensorflow,
+    require,
     source,
 )
 from tfzoo.cli.quiet import import_tensorflow
-from tfzoo.errors import DataError
+from tfzoo.errors import UsageError
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     define_source(flag_values)
     define_runtime(flag_values)
-    flags.DEFINE_string("input", None, "a UTF-8 text file; standard input when left out", flag_values=flag_values)
+    flags.DEFINE_multi_string(
+        "input",
+        [],
+        "a UTF-8 text file; standard input when left out; with --output_dir any number of files and globs",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "output_dir", None, "a folder that gets a file of answers for each input", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "beam_runner", None, "such as DirectRunner, FlinkRunner, SparkRunner, DataflowRunner", flag_values=flag_values
+    )
+    flags.DEFINE_multi_string(
+        "beam_option",
+        [],
+        "a flag of the runner's own, such as --beam_option=region=NAME",
+        flag_values=flag_values,
+    )
     flags.DEFINE_bool("json", False, "print one JSON object a line, with the score", flag_values=flag_values)
     define_decoding(flag_values)
 
 
 def run(flag_values: flags.FlagValues) -> None:
-    """Prints the answers as they come."""
+    """Prints the answers as they come, or writes them file by file."""
     path = source(flag_values)
+    if flag_values.output_dir is None:
+        _print_answers(path, flag_values)
+    else:
+        _write_answers(path, flag_values)
+
+
+def _print_answers(path: str, flag_values: flags.FlagValues) -> None:
+    if len(flag_values.input) > 1 or flag_values.beam_runner or flag_values.beam_option:
+        raise UsageError("several files, and Beam, need a place for their answers: give --output_dir.")
+    name = flag_values.input[0] if flag_values.input else "standard input"
     with contextlib.ExitStack() as stack:
-        file: BinaryIO = sys.stdin.buffer
-        if flag_values.input is not None:
-            file = stack.enter_context(open(flag_values.input, "rb"))
+        file = stack.enter_context(open(name, "rb")) if flag_values.input else sys.stdin.buffer
         if imports_tensorflow(flag_values):
             import_tensorflow()
         from tfzoo import runs
+        from tfzoo.offline import decode_lines
 
         options = decoding_overrides(flag_values)
         if file.isatty():
             options["batch_size"] = 1
-        lines = _decode(file, flag_values.input or "standard input")
-        answers = runs.predict(path, lines, runtime=flag_values.runtime, **options)
+        answers = runs.predict(path, decode_lines(file, name), runtime=flag_values.runtime, **options)
         if file.isatty():
             print("one text a line; Ctrl-D ends", file=sys.stderr)
         for answer in answers:
             print(json.dumps(answer, ensure_ascii=False) if flag_values.json else answer["output"], flush=True)
 
 
-def _decode(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
+def _write_answers(path: str, flag_values: flags.FlagValues) -> None:
+    require(flag_values, "input")
+    if imports_tensorflow(flag_values):
+        import_tensorflow()
+    arguments = {
+        "runtime": flag_values.runtime,
+        "as_json": flag_values.json,
+        **decoding_overrides(flag_values),
+    }
+    if flag_values.beam_runner is None:
+        from tfzoo.offline import predict_files
+
+        predict_files(path, flag_values.input, flag_values.output_dir, **arguments)
+    else:
         try:
-            yield line.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{name}:{number}: not UTF-8 ({error.reason} at byte {error.start + 1}).") from error
+            from tfzoo.beam import run_pipeline
+        except ModuleNotFoundError as error:
+            raise UsageError("--beam_runner needs Apache Beam: pip install 'tfzoo[beam]'") from error
+        options = [f"--runner={flag_values.beam_runner}", *(f"--{option}" for option in flag_values.beam_option)]
+        run_pipeline(path, flag_values.input, flag_values.output_dir, pipeline_options=options, **arguments)
+    print(f"answered: {flag_values.output_dir}")

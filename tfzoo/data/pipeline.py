@@ -16,6 +16,7 @@ from tfzoo.data.examples import Seq2SeqBatch, seq2seq_example
 from tfzoo.data.sources import weight
 from tfzoo.errors import DataError, UsageError
 from tfzoo.text.pairs import TokenizerPair, pair
+from tfzoo.text.special_tokens import PAD_ID
 from tfzoo.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def seq2seq(
         with 0, and sample_weight (B, T) float32, as `seq2seq_example` makes them. Its cardinality is known.
 
     Raises:
-        UsageError: a number out of its range, an unknown specification, or none.
+        UsageError: a number out of its range, an unknown specification, or none; a tokenizer with other special ids.
         DataError: missing or malformed data, or no example that is short enough.
     """
     import tensorflow as tf
@@ -77,7 +78,14 @@ def seq2seq(
         raise UsageError(f"`start_step` must be at least 0; received start_step={start_step}.")
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
     weights = [weight(spec) for spec in specs]
-    corpus = tokenize(specs, pair(tokenizer), max_source_length=max_source_length, max_target_length=max_target_length)
+    tokenizers = pair(tokenizer)
+    for side in (tokenizers.source, tokenizers.target):
+        if side.pad_id != PAD_ID:
+            raise UsageError(
+                f"`tokenizer` must pad with id {PAD_ID}; received a {type(side).__name__}, whose is {side.pad_id}. "
+                "Use the tokenizer source 'sentencepiece', 'characters' or 'symbols'."
+            )
+    corpus = tokenize(specs, tokenizers, max_source_length=max_source_length, max_target_length=max_target_length)
     plan = BatchPlan(
         corpus.lengths(),
         corpus.origins,

@@ -22,10 +22,13 @@ from absl import logging
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import UsageError, nearest
 from tfzoo.export import manifest as manifests
-from tfzoo.export.huggingface import config_files
+from tfzoo.export import serving_rules
+from tfzoo.export.huggingface import config_files, limit_tokenizers
 from tfzoo.export.model_card import model_card
 from tfzoo.export.onnx import write_onnx
 from tfzoo.export.saved_model import write_saved_model
+from tfzoo.export.serving_kit import MODEL_NAME, write_serving_kit
+from tfzoo.export.tokenizer_vectors import write_vectors
 from tfzoo.export.verify import probes, prove, record
 from tfzoo.runtime.artifact import FORMAT_VERSION
 from tfzoo.runtime.keras import KerasBackend
@@ -99,11 +102,14 @@ def _build(
     texts: Sequence[str],
 ) -> dict[str, Any]:
     tokenizer.save(directory)
+    limit_tokenizers(directory, model.config.max_sequence_length)
+    tokenizers = write_vectors(directory, tokenizer, texts[:NUM_TEXTS])
     for file_name, content in config_files(model.config, decoding).items():
         manifests.write_json(directory / file_name, content)
     if "saved_model" in formats:
         logging.info("writing the SavedModel")
         write_saved_model(model, tokenizer, decoding, os.fspath(directory))
+        serving_rules.check_graph(directory)
     if "onnx" in formats:
         logging.info("writing the ONNX graphs")
         write_onnx(model, os.fspath(directory))
@@ -124,7 +130,9 @@ def _build(
         "formats": list(formats),
         "num_parameters": model.count_params(),
         "token_id_counts": counts,
+        "tokenizers": tokenizers,
         "max_length": config.max_sequence_length,
+        "pad_id": config.pad_id,
         "decoding": dataclasses.asdict(decoding),
         "recipe": recipe,
         "metrics": metrics or {},
@@ -132,6 +140,8 @@ def _build(
         **manifests.describe_formats(directory, tuple(formats)),
         "golden": record(reference, inputs, texts, decoding),
     }
+    if "saved_model" in formats:
+        write_serving_kit(directory, manifest)
     served = [row[0] for row in reference.generate(texts, row_options(decoding, len(texts))).outputs]
     manifest["proof"] = prove(directory, manifest, reference, tokenizer, inputs, served)
     (directory / "README.md").write_text(model_card(manifest), encoding="utf-8")
@@ -157,6 +167,11 @@ def _check_arguments(
         )
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UsageError(f"`output_dir` {output_dir} exists and is not empty; name another folder or remove it.")
+    if "saved_model" in formats and not MODEL_NAME.fullmatch(output_dir.name):
+        raise UsageError(
+            f"`output_dir` names the model on a server, which takes letters, digits, '.', '_' and '-'; "
+            f"received {output_dir.name!r}. Choose another folder name."
+        )
     if decoding.max_length > model.config.max_sequence_length:
         raise UsageError(
             "`decoding` must not generate more tokens than the model has positions; received "

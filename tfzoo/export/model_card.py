@@ -51,17 +51,54 @@ print(answer([{texts[0]!r}]))
         parts.append(f"""TF Serving, with this folder mounted as `/models/{name}`:
 
 ```sh
+serving/docker_run.sh
 curl -d '{{"inputs": {{"source": ["..."]}}}}' http://localhost:8501/v1/models/{name}:predict
 ```
+
+`serving/` also has Docker Compose, Kubernetes and KServe files, clients in Python (REST, gRPC), Node and curl, the
+interface as OpenAPI, and `request.json` with `response.json`, its true answer.
 
 The signature `generate` also takes {", ".join(f"`{option}`" for option in greedy["options"])}, one number for each
 row. `tokens` takes ids padded with 0 and gives logits.
 """)
     if "onnx" in manifest["formats"]:
         parts.append("""ONNX Runtime: `onnx/generate.onnx` searches in one call; `onnx/encoder_model.onnx` and
-`onnx/decoder_model_merged.onnx` are for a loop of your own. manifest.json lists inputs and outputs.
+`onnx/decoder_model_merged.onnx` are for a loop of your own. manifest.json lists inputs and outputs. The loop: the first
+call of the decoder has the start token, `use_cache_branch` [false] and each `past_key_values.*` of length 0; a later
+one has the token before, [true] and what came out as `present.*`.
 """)
+        parts.append(_hugging_face(name, "tokenizer.json" in manifest["tokenizers"]))
     return "\n".join(parts)
+
+
+def _hugging_face(name: str, shared: bool) -> str:
+    if shared:
+        tokenizers = f"""source = target = AutoTokenizer.from_pretrained("{name}")"""
+        browser = f"""transformers.js: `pipeline("translation", "{name}", {{dtype: "fp32"}})`; give `max_new_tokens` in
+the call, for its own default exceeds short models."""
+    else:
+        tokenizers = f"""source = AutoTokenizer.from_pretrained("{name}", subfolder="source")
+target = AutoTokenizer.from_pretrained("{name}", subfolder="target")"""
+        browser = f"""transformers.js: `AutoTokenizer.from_pretrained("{name}/source")`, `.../target` and
+`AutoModelForSeq2SeqLM.from_pretrained("{name}", {{dtype: "fp32"}})`; a pipeline has room for one tokenizer only."""
+    return f"""Hugging Face's tools open the folder as a model repository:
+
+```python
+from optimum.onnxruntime import ORTModelForSeq2SeqLM
+from transformers import AutoTokenizer
+
+model = ORTModelForSeq2SeqLM.from_pretrained("{name}")
+{tokenizers}
+inputs = source(["..."], padding=True, truncation=True, return_tensors="pt")
+print(target.batch_decode(model.generate(**inputs), skip_special_tokens=True))
+```
+
+{browser}
+Their length penalty is another formula: greedy search, and beam search with `length_penalty=0, early_stopping=True` in
+Python, give the tokens of this model. transformers.js has no beam search; give it one text a call, for in a batch it
+goes on behind the end of the shorter answers. `tokenizer_vectors.json` holds texts
+with their ids for a tokenizer of your own, and says where Hugging Face's are known to differ.
+"""
 
 
 def _metrics(manifest: dict[str, Any]) -> str:

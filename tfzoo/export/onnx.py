@@ -150,13 +150,16 @@ def write_onnx(model: keras.Model, directory: str) -> None:
         onnx.save(build(model), os.path.join(directory, path))
 
 
+# Hugging Face's callers bind ids and masks as int64, and transformers.js casts nothing. generate.onnx is ours alone and
+# keeps int32, which JavaScript has without BigInt.
+_HUGGING_FACE_IDS = tf.TensorSpec((None, None), tf.int64)
 _IDS = tf.TensorSpec((None, None), tf.int32)
 _SOURCE_AXES = ("batch", "encoder_sequence_length")
 
 
 def _masked(model: keras.Model, input_ids: tf.Tensor, attention_mask: tf.Tensor) -> tf.Tensor:
     """The model reads padding from the ids; Hugging Face's callers say it by a mask."""
-    return tf.where(attention_mask > 0, input_ids, model.config.pad_id)
+    return tf.where(attention_mask > 0, tf.cast(input_ids, tf.int32), model.config.pad_id)
 
 
 def _encoder(model: keras.Model) -> onnx.ModelProto:
@@ -167,7 +170,7 @@ def _encoder(model: keras.Model) -> onnx.ModelProto:
 
     return convert(
         encode,
-        {"input_ids": _IDS, "attention_mask": _IDS},
+        {"input_ids": _HUGGING_FACE_IDS, "attention_mask": _HUGGING_FACE_IDS},
         {
             "input_ids": _SOURCE_AXES,
             "attention_mask": _SOURCE_AXES,
@@ -191,8 +194,8 @@ def _decoder(model: keras.Model) -> onnx.ModelProto:
     ]
     cache = tf.TensorSpec((None, config.num_heads, None, head_dim), tf.float32)
     inputs = {
-        "input_ids": _IDS,
-        "encoder_attention_mask": _IDS,
+        "input_ids": _HUGGING_FACE_IDS,
+        "encoder_attention_mask": _HUGGING_FACE_IDS,
         "encoder_hidden_states": tf.TensorSpec((None, None, config.hidden_dim), tf.float32),
         **{onnx_names.state_name(entry, "past_key_values"): cache for entry in state_entries},
         "use_cache_branch": tf.TensorSpec((1,), tf.bool),
@@ -212,12 +215,13 @@ def _decoder(model: keras.Model) -> onnx.ModelProto:
             return [memory[name] for name in memory_names]
 
         memory = tf.cond(use_cache, lambda: [past[name] for name in memory_names], from_encoder)
-        state = {"memory_padding_mask": encoder_attention_mask, **dict(zip(memory_names, memory, strict=True))}
+        padding_mask = tf.cast(encoder_attention_mask, tf.int32)
+        state = {"memory_padding_mask": padding_mask, **dict(zip(memory_names, memory, strict=True))}
         for entry in state_entries:
             if entry not in state:
                 length = tf.where(use_cache, tf.shape(past[entry])[2], 0)
                 state[entry] = past[entry][:, :, :length]
-        logits, state = model.step(input_ids, state)
+        logits, state = model.step(tf.cast(input_ids, tf.int32), state)
         present = {onnx_names.state_name(entry, "present"): state[entry] for entry in state_entries}
         return {"logits": logits, **present}
 

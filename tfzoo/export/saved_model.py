@@ -51,7 +51,7 @@ def _traced_once(signature: Signature) -> Any:
     return tf.function(lambda *inputs: traced(*inputs), input_signature=signature.inputs, autograph=False)
 
 
-def signature_table(version_folder: str) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
+def signature_table(version_folder: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
     """Signature name -> {"inputs" and "outputs"} -> tensor name -> {"dtype", "shape"}, read from the file.
 
     Raises:
@@ -67,7 +67,7 @@ def signature_table(version_folder: str) -> dict[str, dict[str, dict[str, dict[s
             for name, tensor in sorted(tensors.items())
         }
 
-    signatures = _meta_graph(version_folder).signature_def
+    signatures = meta_graph(version_folder).signature_def
     return {
         name: {"inputs": describe(signature.inputs), "outputs": describe(signature.outputs)}
         for name, signature in sorted(signatures.items())
@@ -75,9 +75,9 @@ def signature_table(version_folder: str) -> dict[str, dict[str, dict[str, dict[s
     }
 
 
-def count_operators(version_folder: str) -> dict[str, int]:
+def count_operators(version_folder: str | os.PathLike[str]) -> dict[str, int]:
     """TensorFlow operator -> number of nodes in the graph and its functions; what a server must know to load it."""
-    graph = _meta_graph(version_folder).graph_def
+    graph = meta_graph(version_folder).graph_def
     counts: dict[str, int] = {}
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
@@ -85,7 +85,12 @@ def count_operators(version_folder: str) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _meta_graph(version_folder: str) -> Any:
+def meta_graph(version_folder: str | os.PathLike[str]) -> Any:
+    """The MetaGraphDef of a version folder.
+
+    Raises:
+        ArtifactError: saved_model.pb does not parse.
+    """
     path = os.path.join(version_folder, "saved_model.pb")
     try:
         with open(path, "rb") as file:

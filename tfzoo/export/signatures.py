@@ -40,6 +40,8 @@ def seq2seq_signatures(model: keras.Model, tokenizer: TokenizerPair, decoding: D
         `token_ids` (B, W, T) int32, best first; W is the most beams of any row, and a row with fewer has
         "" with a score of -1e9 in the rest.
         `tokens`: the model's `input_signature` -> `logits` (B, T, V) float32.
+        `tokenize`: `source` (B,) string -> `encoder_token_ids` (B, S) int32 with the end token, padded, for `tokens`.
+        `detokenize`: `token_ids` (B, T) int32 of the target, padded -> `outputs` (B,) string.
     """
 
     def source_inputs(source: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -63,10 +65,15 @@ def seq2seq_signatures(model: keras.Model, tokenizer: TokenizerPair, decoding: D
     def score_tokens(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"logits": model(dict(zip(model.input_signature(), inputs, strict=True)), training=False)}
 
+    def detokenize(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": tokenizer.target.detokenize(token_ids)}
+
     source_spec = tf.TensorSpec((None,), tf.string, name="source")
     option_specs = [tf.TensorSpec((None,), dtype, name=name) for name, dtype in ROW_OPTIONS.items()]
     return {
         "serving_default": Signature(serve, [source_spec]),
         "generate": Signature(generate_with_options, [source_spec, *option_specs]),
         "tokens": Signature(score_tokens, list(model.input_signature().values())),
+        "tokenize": Signature(source_inputs, [source_spec]),
+        "detokenize": Signature(detokenize, [tf.TensorSpec((None, None), tf.int32, name="token_ids")]),
     }

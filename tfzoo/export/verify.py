@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfzoo.decoding.config import DecodingConfig
-from tfzoo.errors import ArtifactError, ArtifactMismatch, one_line
+from tfzoo.errors import ArtifactError, ArtifactMismatch
+from tfzoo.export import serving_rules
 from tfzoo.export.manifest import check_files
-from tfzoo.export.quiet import only_errors
 from tfzoo.export.saved_model import VERSION_FOLDER
+from tfzoo.export.served_model import ServedModel
+from tfzoo.export.tokenizer_vectors import check_vectors
 from tfzoo.runtime.artifact import open_backend, read_manifest
 from tfzoo.runtime.onnx import OnnxBackend
 from tfzoo.runtime.predictor import Backend, row_options
@@ -175,15 +176,9 @@ def check_serving(
             fail here, while `tf.saved_model.load` is content.
     """
     answers = {"tf.saved_model.load": backend.serve(texts)}
-    try:
-        # The loader calls itself deprecated, at length; servers have no other.
-        with only_errors("tensorflow"), tf.compat.v1.Session(graph=tf.Graph()) as session:
-            loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(version_folder))
-            signature = loaded.signature_def["serving_default"]
-            feed = {signature.inputs["source"].name: list(texts)}
-            outputs = session.run(signature.outputs["outputs"].name, feed)
-    except (tf.errors.OpError, KeyError, ValueError) as error:
-        raise ArtifactMismatch(f"the SavedModel fails a server's request: {one_line(error)}") from error
+    with ServedModel(version_folder) as server:
+        source = np.array([text.encode() for text in texts], object)
+        outputs = server.run("serving_default", {"source": source})["outputs"]
     answers["a session"] = [output.decode() for output in outputs]
     for loader, found in answers.items():
         for text, output, reference in zip(texts, found, expected, strict=True):
@@ -219,18 +214,20 @@ def prove(
     proof: dict[str, Any] = {"logits_tolerance": LOGITS_TOLERANCE, "score_tolerance": SCORE_TOLERANCE}
     for name in manifest["formats"]:
         candidate = _open(directory, name, tokenizer, manifest)
-        proof[name] = compare(name, reference, candidate, inputs)
+        proof[name] = _check_rules(directory, name) | compare(name, reference, candidate, inputs)
         proof[name]["golden"] = check_golden(name, candidate, inputs, manifest["golden"])
         proof[name]["identical_tokens"] = [*manifest["golden"]["searches"]]
+        proof[name]["tokenizer_vectors"] = check_vectors(directory, candidate, manifest["max_length"])
         if isinstance(candidate, SavedModelBackend):
             check_serving(directory / VERSION_FOLDER, candidate, manifest["golden"]["texts"], served)
     return proof
 
 
 def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """Proves an artifact again, without the model: digests, golden answers, and one format against the other.
+    """Proves an artifact again, without the model: digests, golden answers, a server's rules, format against format.
 
-    Returns: `directory`, `num_files` compared, and for each format and pair of formats how far it differed.
+    Returns: `directory`, `num_files` compared, and for each format and pair of formats how far it differed; for a
+        SavedModel also `serving`, see `serving_rules.check`.
 
     Raises:
         ArtifactMismatch: the first difference.
@@ -244,7 +241,8 @@ def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     report: dict[str, Any] = {"directory": os.fspath(directory), "num_files": len(manifest["files"])}
     backends = {name: _open(directory, name, tokenizer, manifest) for name in manifest["formats"]}
     for name, backend in backends.items():
-        report[name] = check_golden(name, backend, inputs, manifest["golden"])
+        report[name] = _check_rules(directory, name) | check_golden(name, backend, inputs, manifest["golden"])
+        report[name]["tokenizer_vectors"] = check_vectors(directory, backend, manifest["max_length"])
     if len(backends) == 2:
         report["onnx against saved_model"] = compare(
             "onnx against saved_model", backends["saved_model"], backends["onnx"], inputs
@@ -257,6 +255,10 @@ def _open(directory: Path, name: str, tokenizer: TokenizerPair, manifest: dict[s
         return open_backend(directory, name, tokenizer, manifest)
     except ArtifactError as error:
         raise ArtifactMismatch(str(error)) from error
+
+
+def _check_rules(directory: Path, name: str) -> dict[str, Any]:
+    return {"serving": serving_rules.check(directory)} if name == "saved_model" else {}
 
 
 def _logits_difference(what: str, found: np.ndarray, expected: np.ndarray) -> float:

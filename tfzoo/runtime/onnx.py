@@ -59,8 +59,8 @@ class OnnxBackend:
         )
 
     def _decode(self, inputs: dict[str, np.ndarray], chunks: list[np.ndarray]) -> np.ndarray:
-        input_ids = inputs["encoder_token_ids"]
-        attention_mask = self._attention_mask(input_ids)
+        input_ids = inputs["encoder_token_ids"].astype(np.int64)
+        attention_mask = self._attention_mask(input_ids).astype(np.int64)
         (memory,) = self._session(onnx_names.ENCODER).run(
             ["last_hidden_state"], {"input_ids": input_ids, "attention_mask": attention_mask}
         )
@@ -74,7 +74,7 @@ class OnnxBackend:
         logits = []
         for index, chunk in enumerate(chunks):
             feed = {
-                "input_ids": chunk,
+                "input_ids": chunk.astype(np.int64),
                 "encoder_attention_mask": attention_mask,
                 "encoder_hidden_states": memory,
                 "use_cache_branch": np.array([index > 0]),

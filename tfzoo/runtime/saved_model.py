@@ -38,3 +38,13 @@ class SavedModelBackend:
         """Calls `serving_default`, the signature of a plain TF Serving request."""
         found = self._loaded.signatures["serving_default"](source=self._tf.constant(list(texts), self._tf.string))
         return [output.decode() for output in found["outputs"].numpy()]
+
+    def tokenize(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> (B, S) int32 source ids with the end token, padded, by the tokenizer in the graph."""
+        found = self._loaded.signatures["tokenize"](source=self._tf.constant(list(texts), self._tf.string))
+        return found["encoder_token_ids"].numpy()
+
+    def detokenize(self, token_ids: np.ndarray) -> list[str]:
+        """(B, T) padded target ids -> texts, by the tokenizer in the graph."""
+        found = self._loaded.signatures["detokenize"](token_ids=self._tf.constant(token_ids, self._tf.int32))
+        return [output.decode() for output in found["outputs"].numpy()]

@@ -5,8 +5,10 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
+        "byte_pair": ["BytePairTokenizer"],
         "config": ["TokenizerConfig"],
+        "loading": ["load"],
         "pairs": ["TokenizerPair", "pair", "train_pair"],
-        "tokenizers": ["SentencePieceTokenizer", "SymbolTokenizer", "Tokenizer", "load"],
+        "tokenizers": ["SentencePieceTokenizer", "SymbolTokenizer", "Tokenizer"],
     },
 )

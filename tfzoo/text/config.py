@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from tfzoo.errors import RecipeError
 
-Kind = Literal["sentencepiece", "characters", "symbols"]
+Kind = Literal["sentencepiece", "byte_pair", "characters", "symbols"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,8 @@ class TokenizerConfig:
     """How text becomes token ids. The size of the vocabulary is the model's `vocabulary_size`.
 
     Args:
-        source: "sentencepiece" (subwords), "characters" (Unicode code points) or "symbols" (split at white space).
+        source: "sentencepiece" (subwords), "byte_pair" (GPT-2's byte-level BPE, for language models), "characters"
+            (Unicode code points) or "symbols" (split at white space).
         target: the same for the target side; None = one vocabulary for both sides.
         character_coverage: share in (0, 1] of the characters of the training text that a SentencePiece vocabulary
             must be able to spell; 0.9995 suits scripts with thousands of characters.

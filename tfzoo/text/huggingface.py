@@ -1,7 +1,8 @@
 """`tokenizer.json` and `tokenizer_config.json` as Hugging Face's `tokenizers` (and transformers.js) read them.
 
 Written as plain JSON, so that neither package is needed to write them. The end token is appended, so that the ids are
-ready for the encoder. The ids equal ours, with these differences that lie in Hugging Face's code:
+ready for the encoder; GPT-2's tokenizer alone appends none. The ids equal ours, with these differences that lie in
+Hugging Face's code:
 
 * Text that spells a special token, such as "</s>", gives that token's id there; here it is ordinary text.
 * Its `Precompiled` normalizer goes by grapheme where SentencePiece goes by code point, and drops a combining mark that
@@ -15,14 +16,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfzoo.errors import UsageError
-from tfzoo.text.special_tokens import END, END_ID, PAD, SPECIAL_TOKENS, START, UNK, UNK_ID
+from tfzoo.text.special_tokens import END, END_ID, END_OF_TEXT, PAD, SPECIAL_TOKENS, START, UNK, UNK_ID
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+
+_SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
 
 def files(tokenizer: Mapping[str, Any], *, separator: str | None) -> dict[str, bytes]:
@@ -108,20 +111,67 @@ def symbols(vocabulary: Mapping[str, int], separator: str) -> dict[str, Any]:
     )
 
 
+def byte_pair_files(vocabulary: Mapping[str, int], merges: Sequence[str]) -> dict[str, bytes]:
+    """Returns Hugging Face's two files of a GPT-2 tokenizer; as GPT-2's own, it appends no end token.
+
+    Args:
+        vocabulary: piece -> id, the end token included.
+        merges: "left right", by rank.
+    """
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": vocabulary[END_OF_TEXT], "content": END_OF_TEXT, **_SPECIAL}],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": {**byte_level, "trim_offsets": False},
+        "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": dict(vocabulary), "merges": list(merges)},
+    }
+    config = {
+        "tokenizer_class": "GPT2Tokenizer",
+        **dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), END_OF_TEXT),
+        "add_prefix_space": False,
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+    }
+    return {TOKENIZER_FILE: to_bytes(tokenizer), CONFIG_FILE: to_bytes(config)}
+
+
+def unlike_gpt2(tokenizer: Mapping[str, Any]) -> list[str]:
+    """Returns what in the content of a `tokenizer.json` gives other ids than GPT-2's words and merges would.
+
+    Raises:
+        KeyError, TypeError, AttributeError: the content is not that of a `tokenizer.json`.
+    """
+    model, words = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
+    if model["type"] != "BPE":
+        return [f"model.type is {model['type']!r}"]
+    if words["type"] != "ByteLevel":
+        return [f"pre_tokenizer.type is {words['type']!r}"]
+    found = {"normalizer": tokenizer["normalizer"], "pre_tokenizer.add_prefix_space": words["add_prefix_space"]}
+    # Older files lack some of these.
+    optional = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+    found |= {f"model.{name}": model[name] for name in optional if name in model}
+    unlike = [f"{name} is {value!r}" for name, value in found.items() if value]
+    return unlike + (["pre_tokenizer.use_regex is False"] if words.get("use_regex") is False else [])
+
+
 def to_bytes(value: Any) -> bytes:
     """Returns indented UTF-8 JSON."""
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def _tokenizer(*, normalizer: Any, pre_tokenizer: Any, decoder: Any, model: Mapping[str, Any]) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     end = {"SpecialToken": {"id": END, "type_id": 0}}
     first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, "content": token, **flags} for index, token in enumerate(SPECIAL_TOKENS)],
+        "added_tokens": [{"id": index, "content": token, **_SPECIAL} for index, token in enumerate(SPECIAL_TOKENS)],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": {
@@ -147,7 +197,8 @@ def _normalizers(spec: Any) -> list[dict[str, Any]]:
             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
         ]
     if spec.add_dummy_prefix:
-        steps += [{"type": "Prepend", "prepend": "▁"}]
+        # Not {"type": "Prepend"}: transformers.js does that to an empty text too.
+        steps += [{"type": "Replace", "pattern": {"Regex": r"(?<![\s\S])(?=[\s\S])"}, "content": "▁"}]
     return [*steps, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
 
 

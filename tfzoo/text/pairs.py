@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tfzoo.errors import UsageError
+from tfzoo.text.byte_pair import BytePairTokenizer
 from tfzoo.text.config import Kind, TokenizerConfig
-from tfzoo.text.tokenizers import SentencePieceTokenizer, SymbolTokenizer, Tokenizer, load, write_assets
+from tfzoo.text.loading import load
+from tfzoo.text.tokenizers import SentencePieceTokenizer, SymbolTokenizer, Tokenizer, write_assets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,5 +95,7 @@ def train_pair(config: TokenizerConfig, records: Iterable[tuple[str, str]], voca
 def _train(kind: Kind, sentences: Iterable[str], config: TokenizerConfig, vocabulary_size: int) -> Tokenizer:
     if kind == "sentencepiece":
         return SentencePieceTokenizer.train(sentences, vocabulary_size, character_coverage=config.character_coverage)
+    if kind == "byte_pair":
+        return BytePairTokenizer.train(sentences, vocabulary_size)
     separator = {"characters": "", "symbols": " "}[kind]
     return SymbolTokenizer.train(sentences, separator=separator, vocabulary_size=vocabulary_size)

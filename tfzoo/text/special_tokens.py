@@ -1,4 +1,4 @@
-"""The four tokens that every vocabulary begins with, and their ids."""
+"""The four tokens that every vocabulary but GPT-2's begins with, and their ids; and GPT-2's one."""
 
 from __future__ import annotations
 
@@ -17,3 +17,6 @@ SPECIAL_TOKENS = (PAD, UNK, START, END)
 
 UNK_SURFACE = "⁇"
 """What an unknown token becomes in text (SentencePiece's choice)."""
+
+END_OF_TEXT = "<|endoftext|>"
+"""The special token of a GPT-2 vocabulary: start, end and padding at once."""

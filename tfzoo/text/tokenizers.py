@@ -10,7 +10,6 @@ import collections
 import functools
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +33,10 @@ _SCORE_STEPS_PER_NAT = 64
 
 
 class Tokenizer(Protocol):
-    """What the rest of tfzoo knows of a tokenizer; ids 0 to 3 are padding, unknown, start and end."""
+    """What the rest of tfzoo knows of a tokenizer.
+
+    Ids 0 to 3 are padding, unknown, start and end, but for `BytePairTokenizer`, where one token is all of them.
+    """
 
     vocabulary_size: int
     pad_id: int
@@ -301,33 +303,6 @@ class SymbolTokenizer:
                 tf.range(len(SPECIAL_TOKENS), self.vocabulary_size, dtype=tf.int32),
             )
             return tf.lookup.StaticHashTable(initializer, default_value=UNK_ID)
-
-
-def load(directory: str | Path) -> Tokenizer:
-    """Returns the tokenizer that `save` wrote into a directory, without TensorFlow.
-
-    Raises:
-        ArtifactError: the directory holds no tokenizer, or a damaged one.
-    """
-    directory = Path(directory)
-    if (directory / SENTENCEPIECE_FILE).is_file():
-        return SentencePieceTokenizer((directory / SENTENCEPIECE_FILE).read_bytes())
-    if (directory / VOCABULARY_FILE).is_file():
-        try:
-            vocabulary = json.loads((directory / VOCABULARY_FILE).read_bytes())
-            separator = json.loads((directory / huggingface.CONFIG_FILE).read_bytes())["separator"]
-            if list(vocabulary.values()) != list(range(len(vocabulary))) or [*vocabulary][:4] != [*SPECIAL_TOKENS]:
-                raise ValueError("ids must count up from 0, the special tokens first")
-            return SymbolTokenizer([*vocabulary][len(SPECIAL_TOKENS) :], separator)
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ArtifactError(
-                f"{directory}: {VOCABULARY_FILE} or {huggingface.CONFIG_FILE} is damaged ({error}); "
-                "export or train the model again."
-            ) from error
-    raise ArtifactError(
-        f"{directory} holds no tokenizer: neither {SENTENCEPIECE_FILE} nor {VOCABULARY_FILE} is there. "
-        "Name the folder that a tokenizer was saved to."
-    )
 
 
 def write_assets(assets: dict[str, bytes], directory: str | Path) -> None:

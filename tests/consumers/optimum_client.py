@@ -1,0 +1,55 @@
+"""An artifact opened by optimum and transformers, as their documentation says. Runs in the clients' environment.
+
+Request: `artifact` (folder), `task`, `texts`, `searches` (name -> arguments of `generate`), `card` (the Python code of
+its model card, whose output is answered under "card").
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from optimum.onnxruntime import ORTModelForSeq2SeqLM
+from transformers import AutoTokenizer, pipeline
+
+torch.set_num_threads(1)
+
+
+def seq2seq(request):
+    """Search name -> for each text its token ids and their text, best first; a pipeline's text under "pipeline"."""
+    folder = request["artifact"]
+    model = ORTModelForSeq2SeqLM.from_pretrained(folder)
+    if (Path(folder) / "tokenizer.json").is_file():
+        source = target = AutoTokenizer.from_pretrained(folder)
+    else:
+        source, target = (AutoTokenizer.from_pretrained(folder, subfolder=side) for side in ("source", "target"))
+    inputs = source(request["texts"], padding=True, truncation=True, return_tensors="pt")
+    answers = {}
+    for name, arguments in request["searches"].items():
+        found = model.generate(**inputs, **arguments)
+        found = found.reshape(len(request["texts"]), -1, found.shape[1]).tolist()
+        answers[name] = [
+            [{"token_ids": ids[1:], "text": target.decode(ids, skip_special_tokens=True)} for ids in row]
+            for row in found
+        ]
+    if source is target:
+        translate = pipeline("text2text-generation", model=model, tokenizer=source)
+        arguments = request["searches"]["greedy"]
+        answers["pipeline"] = [
+            one["generated_text"] for one in translate(request["texts"], truncation=True, **arguments)
+        ]
+    return answers
+
+
+# A new task adds its line.
+TASKS = {"seq2seq": seq2seq}
+
+request = json.load(sys.stdin)
+answers = TASKS[request["task"]](request)
+with contextlib.redirect_stdout(io.StringIO()) as output:
+    os.chdir(Path(request["artifact"]).parent)
+    exec(request["card"])
+print(json.dumps(answers | {"card": output.getvalue()}))

@@ -1,0 +1,128 @@
+"""tokenizer_vectors.json: what an artifact's tokenizers make of a few hundred texts, and that each reader agrees.
+
+A consumer with a tokenizer of their own holds it against this file. Here the readers are the vocabulary files in plain
+Python, and the SavedModel, whose `tokenize` and `detokenize` signatures run in the graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfzoo.errors import ArtifactError, ArtifactMismatch
+from tfzoo.runtime.predictor import Backend
+from tfzoo.runtime.saved_model import SavedModelBackend
+from tfzoo.text import Tokenizer, TokenizerPair
+from tfzoo.text.conformance import KNOWN_DIFFERENCES, vectors
+
+FILE = "tokenizer_vectors.json"
+
+Vector = dict[str, Any]  # see `tfzoo.text.conformance.Vectors`
+
+
+def write_vectors(directory: Path, tokenizer: TokenizerPair, texts: Sequence[str]) -> list[str]:
+    """Writes the file: for each tokenizer `encode` and `decode` vectors, one a line.
+
+    Args:
+        directory: an artifact under construction.
+        tokenizer: its tokenizers.
+        texts: of the source's kind, which join the general ones.
+
+    Returns: the path of each `tokenizer.json` in the artifact; one when source and target share it.
+    """
+    lines = ["{", f'"known_differences": {json.dumps(KNOWN_DIFFERENCES)},', '"tokenizers": [']
+    sides = _sides(tokenizer)
+    for number, (path, one) in enumerate(sides.items(), start=1):
+        made = vectors(one, texts if one is tokenizer.source else ())
+        header = {"path": path, "end_id": one.end_id, "vocabulary_size": one.vocabulary_size}
+        lines += [json.dumps(header)[:-1] + ",", '"encode": [', *_rows(made.encode), '], "decode": [']
+        lines += [*_rows(made.decode), "]}" + ("," if number < len(sides) else "")]
+    (directory / FILE).write_text("\n".join([*lines, "]}"]) + "\n", encoding="ascii")
+    return [*sides]
+
+
+def read_vectors(directory: Path) -> dict[str, dict[str, Any]]:
+    """Returns for each `tokenizer.json`, by its path in the artifact, what `write_vectors` recorded.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    path = directory / FILE
+    try:
+        return {one["path"]: one for one in json.loads(path.read_text(encoding="ascii"))["tokenizers"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is missing or damaged ({error}); export the model again.") from error
+
+
+def check_vectors(directory: Path, backend: Backend, max_length: int) -> int:
+    """Compares the tokenizers of one format of an artifact with the recorded vectors.
+
+    Args:
+        directory: the artifact.
+        backend: the format; the SavedModel has the tokenizers in its graph, ONNX in the files beside it.
+        max_length: where the model cuts a source, in tokens with the end token.
+
+    Returns: number of vectors compared.
+
+    Raises:
+        ArtifactMismatch: the first text or sequence that comes out otherwise.
+    """
+    tokenizer = TokenizerPair.load(directory)
+    recorded = read_vectors(directory)
+    missing = _sides(tokenizer).keys() - recorded.keys()
+    if missing:
+        raise ArtifactMismatch(f"{directory / FILE} has no vectors for {sorted(missing)[0]}; export the model again.")
+    if isinstance(backend, SavedModelBackend):
+        source, target = (recorded[_path(tokenizer, side)] for side in ("source", "target"))
+        num_encoded = _check_tokenize(backend, source["encode"], tokenizer.source, max_length)
+        return num_encoded + _check_detokenize(backend, target["decode"], tokenizer.target)
+    for path, one in _sides(tokenizer).items():
+        encode, decode = recorded[path]["encode"], recorded[path]["decode"]
+        _compare(path, "text", encode, (one.encode(vector["text"]) for vector in encode))
+        _compare(path, "ids", decode, (one.decode(vector["ids"]) for vector in decode))
+    return sum(len(one["encode"]) + len(one["decode"]) for one in recorded.values())
+
+
+def _check_tokenize(backend: SavedModelBackend, encode: list[Vector], source: Tokenizer, max_length: int) -> int:
+    """The graph cuts a text at the model's length, appends the end token and pads."""
+    ids = [[*vector["ids"][: max_length - 1], source.end_id] for vector in encode]
+    width = max(map(len, ids))
+    rows = [
+        vector | {"ids": row + [source.pad_id] * (width - len(row))} for vector, row in zip(encode, ids, strict=True)
+    ]
+    found = backend.tokenize([vector["text"] for vector in encode])
+    _compare("the signature `tokenize`", "text", rows, found.tolist())
+    return len(encode)
+
+
+def _check_detokenize(backend: SavedModelBackend, decode: list[Vector], target: Tokenizer) -> int:
+    token_ids = np.full((len(decode), max(len(vector["ids"]) for vector in decode)), target.pad_id, np.int32)
+    for row, vector in zip(token_ids, decode, strict=True):
+        row[: len(vector["ids"])] = vector["ids"]
+    _compare("the signature `detokenize`", "ids", decode, backend.detokenize(token_ids))
+    return len(decode)
+
+
+def _sides(tokenizer: TokenizerPair) -> dict[str, Tokenizer]:
+    return {_path(tokenizer, side): getattr(tokenizer, side) for side in ("source", "target")}
+
+
+def _path(tokenizer: TokenizerPair, side: str) -> str:
+    return "tokenizer.json" if tokenizer.shared else f"{side}/tokenizer.json"
+
+
+def _rows(made: list[Vector]) -> list[str]:
+    return [json.dumps(vector) + ("," if number < len(made) else "") for number, vector in enumerate(made, start=1)]
+
+
+def _compare(who: str, given: str, recorded: list[Vector], found: Iterable[Any]) -> None:
+    answer = "ids" if given == "text" else "text"
+    for vector, value in zip(recorded, found, strict=True):
+        if value != vector[answer]:
+            raise ArtifactMismatch(
+                f"{who} gives {value!r:.200} instead of {vector[answer]!r:.200} for the {given} {vector[given]!r:.200}."
+            )

@@ -1,0 +1,218 @@
+"""Answers for many files: streamed in constant memory, with progress, resumable.
+
+A file is the unit of work. Its answers are written into a hidden `.NAME.part` beside their place, which gets its name
+when all are there. A second call skips files that are done and goes on within the one that was interrupted.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from tfzoo import runs
+from tfzoo.errors import DataError, UsageError
+from tfzoo.run_folder import Run
+from tfzoo.runtime.predictor import Predictor
+
+JOB = ".predict.json"  # what a folder of answers was made with
+
+
+def predict_files(
+    path: str | os.PathLike[str],
+    inputs: Sequence[str],
+    output_dir: str | os.PathLike[str],
+    *,
+    runtime: str | None = None,
+    as_json: bool = False,
+    verbose: bool = True,
+    **options: Any,
+) -> list[Path]:
+    """Answers each line of each file with a line.
+
+    Args:
+        path: the folder of a run or an artifact.
+        inputs: files of UTF-8 text, or globs; `.gz` is decompressed.
+        output_dir: gets one file for each, of the same name without `.gz`, with `.jsonl` behind it for JSON.
+        runtime: see `tfzoo.load`.
+        as_json: an object a line, as `tfzoo.predict` yields it, instead of the best output.
+        verbose: whether to show a progress bar on a terminal.
+        **options: decoding options that differ from the recipe's.
+
+    Returns: the files with the answers, in the order of the inputs.
+
+    Raises:
+        UsageError: two inputs of one name, or a folder with answers made otherwise.
+        DataError: no such file, or a line that is not UTF-8; what was answered before it is kept.
+    """
+    tasks = plan(inputs, Path(output_dir), as_json)
+    claim(Path(output_dir), path, as_json, runtime, options)
+    predictor = runs.load(path, runtime)
+    open_tasks = {source: target for source, target in tasks.items() if not target.exists()}
+    total = sum(map(_count_lines, open_tasks)) if verbose else None
+    with tqdm(desc="answering", total=total, unit=" lines", disable=None if verbose else True) as progress:
+        for source, target in open_tasks.items():
+            answer_file(predictor, source, target, as_json, options, progress.update)
+    return list(tasks.values())
+
+
+def plan(inputs: Sequence[str], output_dir: Path, as_json: bool) -> dict[Path, Path]:
+    """Input file -> file with its answers, for all files that the inputs name.
+
+    Raises:
+        DataError: an input names no file.
+        UsageError: two inputs would be answered in one file.
+    """
+    tasks: dict[Path, Path] = {}
+    for pattern in inputs:
+        found = [pattern] if os.path.isfile(pattern) else sorted(filter(os.path.isfile, glob.glob(pattern)))
+        if not found:
+            raise DataError(f"{pattern}: no such file; name files, or a glob in quotes such as 'texts/*.txt'.")
+        for name in found:
+            target = output_dir / (Path(name).name.removesuffix(".gz") + (".jsonl" if as_json else ""))
+            if target in tasks.values():
+                raise UsageError(f"two inputs would be answered in {target}; rename one, or answer them apart.")
+            tasks[Path(name)] = target
+    return tasks
+
+
+def claim(
+    output_dir: Path, path: str | os.PathLike[str], as_json: bool, runtime: str | None, options: dict[str, Any]
+) -> None:
+    """Makes the folder and notes what its answers are made with, or checks that they are made with the same.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    job = {"model": _fingerprint(Path(path)), "as_json": as_json, "runtime": runtime, "options": options}
+    note = output_dir / JOB
+    if note.exists():
+        try:
+            noted = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{note} is damaged; name another output_dir, or remove {output_dir}.") from error
+        if noted != job:
+            changed = next(name for name in job if name not in noted or noted[name] != job[name])
+            raise UsageError(
+                f"{output_dir} holds answers made with another `{changed}`; go on as before, or name another folder."
+            )
+        return
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise UsageError(f"`output_dir` {output_dir} exists and is not empty; name another folder.")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    aside = output_dir / f"{JOB}.part"
+    aside.write_text(json.dumps(job), encoding="utf-8")
+    aside.replace(note)
+
+
+def _fingerprint(path: Path) -> str:
+    """Digest of what the model is: an artifact's manifest, or a run's recipe and best checkpoint."""
+    manifest = path / "manifest.json"
+    if manifest.is_file():
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    run = Run(path)
+    return f"{run.checkpoint.sha256} of step {run.checkpoint.step}"
+
+
+def answer_file(
+    predictor: Predictor,
+    source: Path,
+    target: Path,
+    as_json: bool,
+    options: dict[str, Any],
+    on_lines: Callable[[int], Any] = lambda count: None,
+) -> None:
+    """Answers one file, from where an interrupted call stopped.
+
+    Args:
+        predictor: a run or an artifact.
+        source: the file with the inputs.
+        target: the file with the answers; appears when it is whole.
+        as_json: see `predict_files`.
+        options: decoding options.
+        on_lines: called with the number of lines that were answered since the call before.
+    """
+    aside = target.with_name(f".{target.name}.part")
+    num_done = _drop_broken_line(aside)
+    on_lines(num_done)
+    with _open(source) as lines, aside.open("ab") as file:
+        rest = itertools.islice(lines, num_done, None)
+        for answer in answers(predictor, rest, source, num_done + 1, as_json, options):
+            file.write(answer)
+            file.flush()
+            on_lines(1)
+    aside.replace(target)
+
+
+def answers(
+    predictor: Predictor,
+    lines: Iterable[bytes],
+    name: str | os.PathLike[str],
+    first: int,
+    as_json: bool,
+    options: dict[str, Any],
+) -> Iterator[bytes]:
+    """Yields an answer, with its line end, for each line.
+
+    Args:
+        predictor: a run or an artifact.
+        lines: UTF-8 with line ends.
+        name: of the file, for errors.
+        first: number of the first line, for errors.
+        as_json: see `predict_files`.
+        options: decoding options.
+    """
+    for found in runs.answer(predictor, decode_lines(lines, name, first), **options):
+        # A line stays a line: an output may hold any character that the vocabulary holds.
+        text = json.dumps(found, ensure_ascii=False) if as_json else " ".join(found["output"].splitlines())
+        yield f"{text}\n".encode()
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _count_lines(path: Path) -> int:
+    with _open(path) as file:
+        return sum(1 for _ in file)
+
+
+def decode_lines(lines: Iterable[bytes], name: str | os.PathLike[str], first: int = 1) -> Iterator[str]:
+    """Yields lines of UTF-8 without their ends.
+
+    Args:
+        lines: with their ends.
+        name: of the file, for the error.
+        first: number of the first line, for the error.
+
+    Raises:
+        DataError: a line is not UTF-8.
+    """
+    for number, line in enumerate(lines, start=first):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            place = f"{os.fspath(name)}:{number}"
+            raise DataError(f"{place}: not UTF-8 ({error.reason} at byte {error.start + 1}).") from error
+
+
+def _drop_broken_line(path: Path) -> int:
+    """Cuts what a killed process wrote of its last line; returns the number of whole lines before."""
+    if not path.exists():
+        return 0
+    with path.open("rb+") as file:
+        num_lines = end = 0
+        for line in file:
+            if line.endswith(b"\n"):
+                num_lines += 1
+                end += len(line)
+        file.truncate(end)
+    return num_lines

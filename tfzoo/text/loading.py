@@ -1,0 +1,65 @@
+"""A tokenizer from the files of its directory: tfzoo's own, or those of a GPT-2 checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tfzoo.errors import ArtifactError
+from tfzoo.text import huggingface
+from tfzoo.text.byte_pair import FILE_PAIRS, BytePairTokenizer
+from tfzoo.text.special_tokens import SPECIAL_TOKENS
+from tfzoo.text.tokenizers import (
+    SENTENCEPIECE_FILE,
+    VOCABULARY_FILE,
+    SentencePieceTokenizer,
+    SymbolTokenizer,
+    Tokenizer,
+)
+
+
+def load(directory: str | Path) -> Tokenizer:
+    """Returns the tokenizer of a directory, without TensorFlow.
+
+    Read are, in this order: `spiece.model`; GPT-2's `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`;
+    `vocab.json` alone (symbols); `tokenizer.json` alone (byte-level BPE).
+
+    Args:
+        directory: what a tokenizer was saved to, or a folder of GPT-2's files.
+
+    Raises:
+        ArtifactError: the directory holds no tokenizer, or a damaged one.
+    """
+    directory = Path(directory)
+
+    def holds(name: str) -> bool:
+        return (directory / name).is_file()
+
+    if holds(SENTENCEPIECE_FILE):
+        return SentencePieceTokenizer((directory / SENTENCEPIECE_FILE).read_bytes())
+    for vocabulary_file, merges_file in FILE_PAIRS:
+        if holds(merges_file):
+            return BytePairTokenizer.from_files(directory / vocabulary_file, directory / merges_file)
+    if holds(VOCABULARY_FILE):
+        return _load_symbols(directory)
+    if holds(huggingface.TOKENIZER_FILE):
+        return BytePairTokenizer.from_tokenizer_json(directory / huggingface.TOKENIZER_FILE)
+    raise ArtifactError(
+        f"{directory} holds no tokenizer: none of {SENTENCEPIECE_FILE}, {VOCABULARY_FILE}, "
+        f"{', '.join(merges_file for _, merges_file in FILE_PAIRS)} and {huggingface.TOKENIZER_FILE} is there. "
+        "Name the folder that a tokenizer was saved to."
+    )
+
+
+def _load_symbols(directory: Path) -> SymbolTokenizer:
+    try:
+        vocabulary = json.loads((directory / VOCABULARY_FILE).read_bytes())
+        separator = json.loads((directory / huggingface.CONFIG_FILE).read_bytes())["separator"]
+        if list(vocabulary.values()) != list(range(len(vocabulary))) or [*vocabulary][:4] != [*SPECIAL_TOKENS]:
+            raise ValueError("ids must count up from 0, the special tokens first")
+        return SymbolTokenizer([*vocabulary][len(SPECIAL_TOKENS) :], separator)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ArtifactError(
+            f"{directory}: {VOCABULARY_FILE} or {huggingface.CONFIG_FILE} is damaged ({error}); "
+            "export or train the model again."
+        ) from error
