@@ -138,7 +138,7 @@ def tiny_g2p() -> Recipe:
     Paper: architecture of https://arxiv.org/abs/1706.03762 with pre-norm (https://arxiv.org/abs/2002.04745); the task
         as in https://arxiv.org/abs/2004.06338 (CMUdict, 39 phonemes, stress left out).
     Command: tfzoo train --recipe=transformer_tiny_g2p --run_dir=runs/tiny_g2p
-    Duration, score: not measured.
+    Duration, score: 131 s on 2 x86-64 cores; 14.0 % phoneme, 51.5 % word error rate on sample:cmudict:test.
     """
     return _g2p(
         name="transformer_tiny_g2p",
@@ -168,7 +168,8 @@ def small_g2p() -> Recipe:
 
     Paper: as for `tiny_g2p`.
     Command: tfzoo train --recipe=transformer_small_g2p --run_dir=runs/small_g2p
-    Duration, score: not measured.
+    Duration, score: 33 minutes on 2 x86-64 cores, beside other work; 8.4 % phoneme, 34.1 % word error rate on
+        sample:cmudict:test.
     """
     return _g2p(
         name="transformer_small_g2p",
