@@ -76,6 +76,24 @@ def exported(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
+def exported_gpt2(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """A tiny GPT-2 and its artifact, an `Exported`; see `language_model`."""
+    return _export("gpt2", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def exported_lstm_lm(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """A tiny recurrent language model and its artifact, an `Exported`; see `language_model`."""
+    return _export("lstm_lm", tmp_path_factory)
+
+
+@pytest.fixture(scope="session", params=["exported_gpt2", "exported_lstm_lm"])
+def language_model(request: pytest.FixtureRequest) -> Any:
+    """Each of the two language models of `tests/export/artifacts.py` with its artifact; as `exported`."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
     """The run and the artifact of `tests/tiny_run.py`, which no test may change.
 

@@ -24,8 +24,8 @@ from tfzoo.cli.main import main
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARTIFACT = "exports/numbers"
-# A long run, of which the page shows the commands.
-LONG_RUN = "runs/small_g2p"
+# Long runs, of which the page shows the commands.
+LONG_RUNS = ("runs/small_g2p", "runs/lstm_docs", "runs/gpt2_docs", "runs/chinese")
 # What makes the page's short run shorter still.
 SHORTER = ["model.num_layers=1", "training.num_steps=2", "training.checkpoint_steps=2", "training.warmup_steps=1"]
 
@@ -155,7 +155,8 @@ class Page:
         return ""  # see the tests of requests
 
     def _tfzoo(self, arguments: list[str], given: str) -> str:
-        if arguments[0] == "train" and f"--run_dir={LONG_RUN}" not in arguments:
+        is_long = any(argument.endswith(LONG_RUNS) for argument in arguments)
+        if arguments[0] == "train" and not is_long:
             arguments = [*arguments, *(f"--set={change}" for change in SHORTER)]
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -165,9 +166,10 @@ class Page:
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
             patch.setattr(first_run, "quickstart", self._quickstart)
             patch.setattr(runs, "export_run", self._export_run)
-            if any(LONG_RUN in argument for argument in arguments):
+            if is_long:
                 patch.setattr(runs, "train", self._record("train"))
                 patch.setattr(runs, "evaluate", self._record("evaluate"))
+                patch.setattr(runs, "predict", self._record("predict"))
             status = main(arguments)
         assert status == 0, errors.getvalue()
         return out.getvalue()

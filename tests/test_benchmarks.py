@@ -28,7 +28,8 @@ class Fake:
     def generate(self, texts, options):
         self.batches.append((list(texts), {name: value.tolist() for name, value in options.items()}))
         outputs = [[text + self.suffix] for text in texts]
-        return Hypotheses(outputs, np.zeros((len(texts), 1, 1), np.int32), np.zeros((len(texts), 1), np.float32))
+        tokens = np.zeros((len(texts), 1, 1), np.int32)
+        return Hypotheses(outputs, tokens, tokens.astype(np.float32), np.zeros((len(texts), 1), np.float32))
 
 
 def read_results(path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from tests.tolerances import tolerance
 from tfzoo import recipes, runs
 from tfzoo.cli.main import main
 from tfzoo.errors import UsageError
-from tfzoo.run_folder import EXAMPLES, NUM_EXAMPLES, RECIPE, REQUESTED, TOKENIZER
+from tfzoo.run_folder import EXAMPLES, NUM_EXAMPLES, RECIPE, REQUESTED, TOKENIZER, begin, read_examples
 from tfzoo.text import TokenizerPair
 from tfzoo.training import checkpoints
 
@@ -54,6 +55,64 @@ def recipe_of(run_dir):
     return recipes.from_json((run_dir / REQUESTED).read_text(encoding="utf-8"))
 
 
+class TestBegin:
+    """A run that begins with weights from elsewhere: here with those of the trained one."""
+
+    @pytest.fixture
+    def begun(self, trained, tmp_path):
+        recipe = recipes.from_json((trained.run_dir / RECIPE).read_text(encoding="utf-8"))
+        recipe = dataclasses.replace(
+            recipe, name="given", data=dataclasses.replace(recipe.data, train=(), validation=())
+        )
+        weights = checkpoints.read_weights(checkpoints.best(trained.run_dir))
+        begin(recipe, TokenizerPair.load(trained.run_dir / TOKENIZER), weights, tmp_path / "begun", ["river", "stone"])
+        return tmp_path / "begun"
+
+    def test_it_answers_at_once(self, trained, begun):
+        assert runs.load(begun)(TEXTS) == runs.load(trained.run_dir)(TEXTS)
+        assert read_examples(begun) == ["river", "stone"]
+
+    def test_it_trains_on_with_any_data_and_training(self, trained, begun):
+        recipe = recipes.override(
+            recipe_of(begun),
+            [
+                "training.num_steps=2",
+                "training.checkpoint_steps=2",
+                "training.learning_rate=1e-5",
+                "training.warmup_steps=1",
+                "training.weight_decay=0.1",
+                "data.batch_size=7",
+                "model.dropout=0.2",
+            ],
+        )
+        tokenizer = digest(begun / TOKENIZER)
+        runs.train(recipe, begun, data=f"tsv:{trained.train}", verbose=0)
+        assert digest(begun / TOKENIZER) == tokenizer
+        assert recipe_of(begun).data.train == (f"tsv:{trained.train}",)
+        assert read_examples(begun) == [WORDS[NUM_TRAINED * place // NUM_EXAMPLES] for place in range(NUM_EXAMPLES)]
+        assert checkpoints.steps(begun) == [0, 2]
+        first, last = checkpoints.newest(begun).history
+        assert first == {"step": 0}
+        fresh = checkpoints.newest(trained.run_dir).history[0]
+        assert last["nats_per_token"] < fresh["nats_per_token"]  # it did not begin anew
+        with pytest.raises(UsageError, match=r"was started with data\.batch_size=7; received data\.batch_size=8"):
+            runs.train(recipes.override(recipe, "data.batch_size=8"), begun, data=f"tsv:{trained.train}")
+
+    @pytest.mark.parametrize("change", ["model.hidden_dim=64", "tokenizer.source=sentencepiece"])
+    def test_what_the_weights_are_of_stays(self, trained, begun, change):
+        before = digest(begun)
+        with pytest.raises(UsageError, match=f"was started with {change.split('=')[0]}="):
+            runs.train(recipes.override(recipe_of(begun), change), begun, data=f"tsv:{trained.train}")
+        assert digest(begun) == before
+
+    def test_it_takes_no_folder_that_is_in_use(self, trained, begun, tmp_path):
+        recipe = recipe_of(begun)
+        (tmp_path / "file").write_text("mine", encoding="utf-8")
+        for folder in (begun, tmp_path / "file"):
+            with pytest.raises(UsageError, match=r"`run_dir` .* exists and is not empty; name another folder"):
+                begin(recipe, TokenizerPair.load(begun / TOKENIZER), {}, folder, [])
+
+
 class TestTrain:
     def test_it_learns(self, trained):
         scores = runs.evaluate(trained.run_dir, f"tsv:{trained.train}")
@@ -75,6 +134,21 @@ class TestTrain:
         assert main(trained.command()) == 0
         assert digest(trained.run_dir) == before
         assert capsys.readouterr().err.endswith(f"{trained.run_dir}: finished at step {STEPS}.\n")
+
+    def test_sigterm_ends_the_command_with_a_step_saved_and_the_exit_code_of_an_interrupt(self, trained, tmp_path):
+        run_dir = tmp_path / "run"
+        command = [sys.executable, "-m", "tfzoo", *trained.command(run_dir)]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while process.poll() is None and not checkpoints.steps(run_dir):
+                time.sleep(0.01)
+            process.terminate()
+            errors = process.stderr.read()
+        step = checkpoints.steps(run_dir)[-1]
+        assert process.returncode == 130, errors
+        assert errors.splitlines()[-1] == f"tfzoo: interrupted; the same command resumes {run_dir} from step {step}."
+        resumed = runs.train(recipe_of(trained.run_dir), run_dir, verbose=0)
+        for weight, expected in zip(resumed.model.weights, tfzoo.load(trained.run_dir).model.weights, strict=True):
+            assert np.array_equal(weight.numpy(), expected.numpy()), weight.path
 
     def test_interrupted_and_resumed_it_ends_with_the_same_bits(self, trained, tmp_path, monkeypatch, capsys):
         save = checkpoints.save
@@ -295,9 +369,30 @@ class TestExport:
         manifest = json.loads((trained.artifact / "manifest.json").read_text(encoding="utf-8"))
         run = tfzoo.load(trained.run_dir)
         assert recipes.from_json(json.dumps(manifest["recipe"])) == run.recipe
-        assert manifest["golden"]["texts"] == [*WORDS[NUM_TRAINED : NUM_TRAINED + NUM_EXAMPLES], ""]
+        held_out = WORDS[NUM_TRAINED:]  # from all over it
+        spread = [held_out[len(held_out) * place // NUM_EXAMPLES] for place in range(NUM_EXAMPLES)]
+        assert manifest["golden"]["texts"] == [*spread, ""]
         assert manifest["metrics"] == run.checkpoint.history[-1]
-        assert manifest["decoding"] == dataclasses.asdict(run.recipe.decoding)
+        assert manifest["decoding"] == {**dataclasses.asdict(run.recipe.decoding), "stop": []}
+
+    def test_a_mean_of_checkpoints_is_exported_without_what_was_measured_of_one(self, trained, tmp_path, capsys):
+        run_dir, artifact = shutil.copytree(trained.run_dir, tmp_path / "run"), tmp_path / "artifact"
+        # The same command with another value, although the run is finished.
+        assert main([*trained.command(run_dir), "--set=training.average_checkpoints=2"]) == 0
+        run = tfzoo.load(run_dir)
+        steps = [STEPS - CHECKPOINT_STEPS, STEPS]
+        assert [checkpoint.step for checkpoint in run.checkpoints] == steps
+        averaged = {step: checkpoints.read_weights(one) for step, one in zip(steps, run.checkpoints, strict=True)}
+        for weight in run.model.weights:
+            path = weight.path.removeprefix(f"{run.model.name}/")
+            expected = sum(averaged[step][path].astype(np.float64) for step in steps) / 2
+            assert np.array_equal(weight.numpy(), expected.astype(np.float32)), path
+        manifest = runs.export_run(run_dir, artifact, ["saved_model"])
+        assert manifest["metrics"] == {"step": STEPS, "averaged_checkpoints": 2}
+        shutil.rmtree(run.checkpoints[0].folder)
+        capsys.readouterr()
+        assert main(["predict", f"--run_dir={run_dir}", f"--input={trained.train}"]) == 1
+        assert "average_checkpoints=2 needs the last 2 checkpoints" in capsys.readouterr().err
 
     def test_it_is_verified_again(self, trained, capsys):
         before = digest(trained.artifact)
@@ -306,7 +401,7 @@ class TestExport:
         out = capsys.readouterr().out.splitlines()
         num_files = sum(1 for checksum in before.values() if checksum) - 1  # the manifest
         assert out[:2] == [f"verified: {trained.artifact}", f"  {num_files} files have the checksums of the manifest"]
-        assert [line.split()[0] for line in out[2:]] == ["saved_model", "onnx", "onnx"]
+        assert [line.split()[0] for line in out[2:]] == ["saved_model"] * 3 + ["onnx"] * 3
 
 
 class TestLoad:
@@ -326,7 +421,7 @@ class TestLoad:
             assert [one.token_ids for one in found] == [one.token_ids for one in expected]
             assert [one.output for one in found] == [one.output for one in expected]
             assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=1e-4)
-        assert type(tfzoo.load(trained.artifact).backend).__name__ == "OnnxBackend"
+        assert type(tfzoo.load(trained.artifact).backend).__module__ == "tfzoo.runtime.onnx"
 
     def test_one_string_is_no_list_of_texts(self, trained):
         with pytest.raises(UsageError, match="`texts` must be a list of strings; received one string"):

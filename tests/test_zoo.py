@@ -19,12 +19,36 @@ def transformer_parameters(config):
     return embeddings + config.num_layers * (encoder_block + decoder_block) + final
 
 
+def gpt2_parameters(config):
+    """Counts the weights of GPT-2 from its papers: biases everywhere but in the output projection, which is tied."""
+    attention = 4 * (config.hidden_dim**2 + config.hidden_dim)
+    feed_forward = 2 * config.hidden_dim * config.intermediate_dim + config.intermediate_dim + config.hidden_dim
+    normalization = 2 * config.hidden_dim
+    embeddings = (config.vocabulary_size + config.max_sequence_length) * config.hidden_dim
+    return embeddings + config.num_layers * (attention + feed_forward + 2 * normalization) + normalization
+
+
+def lstm_lm_parameters(config):
+    """Counts the weights from Zaremba et al. (2014), section 3: four gates of each layer, and a bias in the output."""
+    widths = [config.embedding_dim] + [config.hidden_dim] * config.num_layers
+    if config.tie_embeddings:
+        widths[-1] = config.embedding_dim
+    gates = sum(4 * width * (dim + width + 1) for dim, width in zip(widths, widths[1:], strict=False))
+    embedding = config.vocabulary_size * config.embedding_dim
+    output = config.vocabulary_size * (1 if config.tie_embeddings else widths[-1] + 1)
+    return embedding + gates + output
+
+
+PARAMETERS = {"transformer": transformer_parameters, "gpt2": gpt2_parameters, "lstm_lm": lstm_lm_parameters}
+
+
 @pytest.mark.parametrize("name", zoo.ZOO)
 def test_each_entry_agrees_with_its_recipe(name):
     entry = zoo.ZOO[name]
     recipe = entry.recipe()
     assert recipe.name == name
-    assert entry.parameters == transformer_parameters(recipe.model)
+    assert entry.task == recipe.task
+    assert entry.parameters == PARAMETERS[recipe.family](recipe.model)
     assert zoo.recipe(name) == recipe
 
 

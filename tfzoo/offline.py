@@ -114,12 +114,11 @@ def claim(
 
 
 def _fingerprint(path: Path) -> str:
-    """Digest of what the model is: an artifact's manifest, or a run's recipe and best checkpoint."""
+    """Digest of what the model is: an artifact's manifest, or a run's checkpoints."""
     manifest = path / "manifest.json"
     if manifest.is_file():
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    run = Run(path)
-    return f"{run.checkpoint.sha256} of step {run.checkpoint.step}"
+    return ", ".join(f"{one.sha256} of step {one.step}" for one in Run(path).checkpoints)
 
 
 def answer_file(
@@ -171,9 +170,12 @@ def answers(
         options: decoding options.
     """
     for found in runs.answer(predictor, decode_lines(lines, name, first), **options):
-        # A line stays a line: an output may hold any character that the vocabulary holds.
-        text = json.dumps(found, ensure_ascii=False) if as_json else " ".join(found["output"].splitlines())
-        yield f"{text}\n".encode()
+        yield f"{as_line(found, as_json)}\n".encode()
+
+
+def as_line(answer: dict[str, Any], as_json: bool) -> str:
+    """Returns an answer of `runs.answer` as one line, though an output may hold any character of the vocabulary."""
+    return json.dumps(answer, ensure_ascii=False) if as_json else " ".join(answer["output"].splitlines())
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -12,26 +12,33 @@ Each file but the last line's is written aside and renamed, so that a killed pro
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from absl import logging
 
+from tfzoo.data.config import CausalLmDataConfig, DataConfig
 from tfzoo.data.sources import read
 from tfzoo.errors import CheckpointError, RecipeError, UsageError
+from tfzoo.models.config import GPT2Config, LstmLmConfig
 from tfzoo.recipes.recipe import Recipe, differences, from_json, to_json
 from tfzoo.runtime.predictor import Predictor
 from tfzoo.text import TokenizerPair, train_pair
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
+
+    from tfzoo.training.checkpoints import Checkpoint
 
 RECIPE, REQUESTED, EXAMPLES, TOKENIZER = "recipe.json", "requested_recipe.json", "examples.json", "tokenizer"
 NUM_EXAMPLES = 5
@@ -39,21 +46,27 @@ NUM_EXAMPLES = 5
 _FREE_FIELDS = (
     "training.num_steps",
     "training.keep_checkpoints",
+    "training.average_checkpoints",
     "training.early_stopping_patience",
     "decoding",
     "evaluation",
 )
+# A run that began with weights from elsewhere has trained nothing at step 0: all but what the weights were made for.
+_FREE_AT_STEP_0 = (*_FREE_FIELDS, "name", "data", "training", "model.dropout")
 
 
 class Run(Predictor):
-    """A run folder: `model` with the best checkpoint's weights, `tokenizer`, `recipe`; callable on a list of texts.
+    """A run folder: `model` with the run's weights, `tokenizer`, `recipe`; callable on a list of texts.
+
+    The weights are those of `checkpoints`: of the best one, or the mean of those that the recipe's
+    `training.average_checkpoints` asks for, of which `checkpoint` is the newest.
 
     Args:
         run_dir: the folder.
 
     Raises:
         UsageError: the folder is not a run.
-        CheckpointError: there is no checkpoint yet, or it is damaged.
+        CheckpointError: there is no checkpoint yet, fewer than are to be averaged, or one is damaged.
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
@@ -61,21 +74,54 @@ class Run(Predictor):
         from tfzoo.training import checkpoints
 
         self.directory = Path(run_dir)
-        self.recipe = _read_recipe(self.directory / RECIPE)
+        self.recipe = read_recipe(self.directory / RECIPE)
         tokenizer = TokenizerPair.load(self.directory / TOKENIZER)
         self.model = build_model(self.recipe)
-        self.checkpoint = checkpoints.best(self.directory)
-        checkpoints.load_weights(self.model, self.checkpoint)
+        self.checkpoints = choose_checkpoints(self.recipe, self.directory)
+        self.checkpoint = self.checkpoints[-1]
+        checkpoints.load_weights(self.model, *self.checkpoints)
         super().__init__(
-            KerasBackend(self.model, tokenizer), tokenizer, self.recipe.decoding, self.recipe.model.max_sequence_length
+            KerasBackend(self.model, tokenizer),
+            tokenizer,
+            self.recipe.decoding,
+            self.recipe.model.max_sequence_length,
+            self.recipe.task,
         )
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What training measured of these weights; of a mean, and between two records, nothing but their step."""
+        if len(self.checkpoints) > 1:
+            return {"step": self.checkpoint.step, "averaged_checkpoints": len(self.checkpoints)}
+        records = [record for record in self.checkpoint.history if record["step"] == self.checkpoint.step]
+        return records[-1] if records else {"step": self.checkpoint.step}
 
-def build_model(recipe: Recipe) -> keras.Model:
-    """Makes a recipe's model with fresh weights."""
+
+def choose_checkpoints(recipe: Recipe, run_dir: Path) -> list[Checkpoint]:
+    """Returns the checkpoints whose mean are the run's weights: the best one, or as many as the recipe averages.
+
+    Raises:
+        CheckpointError: there is no checkpoint yet, fewer than are to be averaged, or one is damaged.
+    """
+    from tfzoo.training import checkpoints
+
+    num_averaged = recipe.training.average_checkpoints
+    return checkpoints.last(run_dir, num_averaged) if num_averaged else [checkpoints.best(run_dir)]
+
+
+def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
+    """Makes a recipe's model with fresh weights.
+
+    Args:
+        recipe: with the vocabulary sizes of its tokenizer.
+        for_training: whether it carries its state from batch to batch, if the recipe's data continue each other.
+    """
     from tfzoo import models
 
-    return models.Transformer(recipe.model)
+    if isinstance(recipe.model, LstmLmConfig):
+        carries = for_training and isinstance(recipe.data, CausalLmDataConfig) and recipe.data.examples == "contiguous"
+        return models.LstmLanguageModel(recipe.model, carried_batch_size=recipe.data.batch_size if carries else None)
+    return models.GPT2(recipe.model) if isinstance(recipe.model, GPT2Config) else models.Transformer(recipe.model)
 
 
 def prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
@@ -83,7 +129,8 @@ def prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
 
     Args:
         recipe: what to train, with its data.
-        run_dir: an absent or empty folder, or a run; a run without a checkpoint may begin again with another recipe.
+        run_dir: an absent or empty folder, or a run; a run without a checkpoint may begin again with another recipe,
+            and one at step 0 with other data and training.
 
     Returns: the recipe with the vocabulary sizes of the tokenizer, and the tokenizer.
 
@@ -95,13 +142,11 @@ def prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
     from tfzoo.training import checkpoints
 
     if (run_dir / REQUESTED).exists():
-        started = _read_recipe(run_dir / REQUESTED)
-        changed = [
-            name
-            for name in differences(started, recipe)
-            if name not in _FREE_FIELDS and name.split(".")[0] not in _FREE_FIELDS
-        ]
-        if changed and checkpoints.steps(run_dir):
+        started = read_recipe(run_dir / REQUESTED)
+        steps = checkpoints.steps(run_dir)
+        free = _FREE_AT_STEP_0 if steps == [0] else _FREE_FIELDS
+        changed = [name for name in differences(started, recipe) if name not in free and name.split(".")[0] not in free]
+        if changed and steps:
             raise UsageError(
                 f"{run_dir} was started with {changed[0]}={_field(started, changed[0])}; received "
                 f"{changed[0]}={_field(recipe, changed[0])}. Resume it with the same recipe and data, or train into "
@@ -109,49 +154,136 @@ def prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
             )
         if changed:  # nothing is trained yet that another recipe could spoil
             shutil.rmtree(run_dir / TOKENIZER, ignore_errors=True)
+        elif steps == [0] and started != recipe:
+            _write_request(run_dir, recipe, _examples(recipe))
     elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != f".{REQUESTED}" for path in run_dir.iterdir())):
         raise UsageError(f"`run_dir` {run_dir} exists and is not a run; name another folder.")
     if not (run_dir / TOKENIZER).exists():
         for spec in (*recipe.data.train, *recipe.data.validation):
-            read(spec)  # what is misspelt should not wait for the tokenizer
-        tokenizer = train_pair(recipe.tokenizer, _records(recipe.data.train), recipe.model.vocabulary_size)
-        examples = _first_sources(recipe.data.validation or recipe.data.train)
+            read(spec, _columns(recipe))  # what is misspelt should not wait for the tokenizer
+        tokenizer = train_pair(recipe.tokenizer, _records(recipe), recipe.model.vocabulary_size)
+        examples = _examples(recipe)
         run_dir.mkdir(parents=True, exist_ok=True)
-        _write(run_dir / REQUESTED, to_json(recipe))
-        _write(run_dir / EXAMPLES, json.dumps(examples, ensure_ascii=False, indent=2) + "\n")
+        _write_request(run_dir, recipe, examples)
         aside = run_dir / f".{TOKENIZER}"
         shutil.rmtree(aside, ignore_errors=True)
         tokenizer.save(aside)
         aside.rename(run_dir / TOKENIZER)
     tokenizer = TokenizerPair.load(run_dir / TOKENIZER)
-    recipe = dataclasses.replace(
-        recipe,
-        model=dataclasses.replace(
-            recipe.model,
-            vocabulary_size=tokenizer.target.vocabulary_size,
-            source_vocabulary_size=None if tokenizer.shared else tokenizer.source.vocabulary_size,
-        ),
-    )
+    suffix = recipe.data.separator if _learns_answers(recipe.data) else ""
+    if tokenizer.prompt_suffix != suffix:
+        tokenizer = dataclasses.replace(tokenizer, prompt_suffix=suffix)
+        tokenizer.save(run_dir / TOKENIZER)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **_of_tokenizer(recipe, tokenizer)))
     _write(run_dir / RECIPE, to_json(recipe))
     return recipe, tokenizer
+
+
+def _of_tokenizer(recipe: Recipe, tokenizer: TokenizerPair) -> dict[str, Any]:
+    """The model's fields that the trained tokenizer decides."""
+    fields: dict[str, Any] = {
+        "vocabulary_size": tokenizer.target.vocabulary_size,
+        "pad_id": tokenizer.target.pad_id,
+        "start_id": tokenizer.target.start_id,
+        "end_id": tokenizer.target.end_id,
+    }
+    if recipe.task == "seq2seq":
+        fields["source_vocabulary_size"] = None if tokenizer.shared else tokenizer.source.vocabulary_size
+    return fields
+
+
+def begin(
+    recipe: Recipe,
+    tokenizer: TokenizerPair,
+    weights: Mapping[str, np.ndarray],
+    run_dir: Path,
+    examples: Sequence[str],
+) -> None:
+    """Makes a run at step 0 of weights from elsewhere, whole or not at all.
+
+    Args:
+        recipe: what the weights are of, and how to train them further.
+        tokenizer: theirs.
+        weights: variable path below the model's name -> value.
+        run_dir: an absent or empty folder.
+        examples: a few texts for the proof of an export; training data replaces them.
+
+    Raises:
+        UsageError: `run_dir` is not empty.
+    """
+    from tfzoo.training import checkpoints
+
+    with new_folder(run_dir, "run_dir") as aside:
+        _write_request(aside, recipe, examples)
+        _write(aside / RECIPE, to_json(recipe))
+        tokenizer.save(aside / TOKENIZER)
+        checkpoints.begin(aside, weights)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, argument: str) -> Iterator[Path]:
+    """Gives a folder to write into, which takes its place at `path` when all is written, and is deleted otherwise.
+
+    Args:
+        path: an absent or empty folder.
+        argument: what the caller calls `path`.
+
+    Raises:
+        UsageError: `path` is not empty, or no folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"`{argument}` {path} exists and is not empty; name another folder or remove it.")
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield aside
+        os.chmod(aside, 0o755)  # mkdtemp's is private
+        os.rename(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_request(run_dir: Path, recipe: Recipe, examples: Sequence[str]) -> None:
+    _write(run_dir / REQUESTED, to_json(recipe))
+    _write(run_dir / EXAMPLES, json.dumps(examples, ensure_ascii=False, indent=2) + "\n")
 
 
 def _field(recipe: Recipe, name: str) -> Any:
     return functools.reduce(getattr, name.split("."), recipe)
 
 
-def _records(specs: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _learns_answers(data: DataConfig | CausalLmDataConfig) -> TypeGuard[CausalLmDataConfig]:
+    return isinstance(data, CausalLmDataConfig) and data.examples == "prompt_answer"
+
+
+def _columns(recipe: Recipe) -> int:
+    """Texts in a record of the recipe's data."""
+    return 2 if isinstance(recipe.data, DataConfig) or _learns_answers(recipe.data) else 1
+
+
+def _records(recipe: Recipe) -> Iterator[tuple[str, ...]]:
     num_records = 0
-    for spec in specs:
-        for source, target in read(spec):
-            yield source, target
+    for spec in recipe.data.train:
+        for record in read(spec, _columns(recipe)):
+            yield record
             num_records += 1
     logging.info("training the tokenizer on %d examples", num_records)
 
 
-def _first_sources(specs: Sequence[str]) -> list[str]:
-    sources = (record[0] for spec in specs for record in read(spec))
-    return list(itertools.islice(dict.fromkeys(itertools.islice(sources, 100)), NUM_EXAMPLES))
+def _examples(recipe: Recipe) -> list[str]:
+    """A few inputs for the proof of an export, from all over the data; of a document, how it begins."""
+    specs = recipe.data.validation or recipe.data.train
+    columns = _columns(recipe)
+    inputs = [*dict.fromkeys(record[0] for spec in specs for record in read(spec, columns))]
+    chosen = [inputs[len(inputs) * place // NUM_EXAMPLES] for place in range(min(NUM_EXAMPLES, len(inputs)))]
+    return chosen if columns == 2 else [_beginning(document) for document in chosen]
+
+
+def _beginning(document: str, num_words: int = 6) -> str:
+    """The first words of a document, as they stand there."""
+    match = re.match(rf"\s*(?:\S+\s+){{0,{num_words - 1}}}\S{{1,20}}", document)
+    return match[0] if match else document
 
 
 def _write(path: Path, text: str) -> None:
@@ -160,7 +292,16 @@ def _write(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def _read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> Recipe:
+    """Returns a recipe of a run.
+
+    Args:
+        path: RUN_DIR/recipe.json or RUN_DIR/requested_recipe.json.
+
+    Raises:
+        UsageError: the folder is not a run.
+        CheckpointError: the recipe is damaged.
+    """
     try:
         return from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

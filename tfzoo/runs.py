@@ -12,10 +12,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.data.sources import read
 from tfzoo.errors import CheckpointError, UsageError
 from tfzoo.evaluation.config import EvaluationConfig
 from tfzoo.recipes.recipe import Recipe
+from tfzoo.run_data import training_batches, validation_batches
 from tfzoo.run_folder import RECIPE, REQUESTED, Run, build_model, prepare, read_examples
 from tfzoo.runtime.artifact import MANIFEST, Artifact
 from tfzoo.runtime.predictor import BATCH_SIZE, Prediction, Predictor
@@ -38,17 +40,16 @@ def train(
         validation_data: the same for validation.
         verbose: 0 = silent, 1 = progress bar, 2 = a line for each checkpoint; None = a bar on a terminal, else lines.
 
-    Returns: the run, with the weights of its best checkpoint.
+    Returns: the run, with the weights of its best checkpoint, or the mean that the recipe asks for.
 
     Raises:
         UsageError: no data, or the folder belongs to something else.
         DataError: the data is missing or malformed.
         CheckpointError: the checkpoint to resume from is damaged.
-        KeyboardInterrupt: interrupted; the message says from which step the same call resumes.
+        KeyboardInterrupt: SIGINT or SIGTERM; the message says from which step the same call resumes.
     """
     import keras
 
-    from tfzoo.data import seq2seq
     from tfzoo.training import checkpoints, fit
 
     run_dir = Path(run_dir)
@@ -64,28 +65,16 @@ def train(
         raise UsageError(f"the recipe {recipe.name!r} names no data; give some, such as --data=tsv:train.tsv.")
     recipe, tokenizer = prepare(recipe, run_dir)
 
-    def batches(specs: tuple[str, ...], **options: Any) -> Any:
-        return seq2seq(
-            specs,
-            tokenizer,
-            batch_tokens=recipe.data.batch_tokens,
-            batch_size=recipe.data.batch_size,
-            max_source_length=recipe.data.max_source_length,
-            max_target_length=recipe.data.max_target_length,
-            seed=recipe.data.seed,
-            **options,
-        )
-
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     keras.utils.set_random_seed(recipe.training.seed)
     try:
         fit(
-            build_model(recipe),
-            lambda start_step: batches(recipe.data.train, repeat=True, start_step=start_step),
+            build_model(recipe, for_training=True),
+            lambda start_step: training_batches(recipe, tokenizer, start_step),
             recipe.training,
             run_dir,
-            validation_dataset=batches(recipe.data.validation, shuffle=False) if recipe.data.validation else None,
+            validation_dataset=validation_batches(recipe, tokenizer) if recipe.data.validation else None,
             verbose=verbose,
         )
     except KeyboardInterrupt:
@@ -140,20 +129,41 @@ def evaluate(
         runtime: see `load`.
         **options: decoding options that differ from the recipe's.
 
-    Returns: the scores that the recipe names (see `tfzoo.evaluation.score`), `num_sources` (distinct ones: pairs with
-        the same source are references of each other), and `loss` (nats per token), `perplexity`, `token_accuracy`.
+    Returns: of pairs, the scores that the recipe names (see `tfzoo.evaluation.score`), `num_sources` (distinct ones:
+        pairs with the same source are references of each other), and `loss` (nats per token), `perplexity`,
+        `token_accuracy`. Of documents, what `tfzoo.evaluation.perplexity` returns.
 
     Raises:
         UsageError: `path` is neither, no data is named, or an option is unknown or out of its range.
         DataError: the data is missing or malformed.
     """
-    from tfzoo.evaluation import score
-    from tfzoo.evaluation.likelihood import likelihood
-
     predictor = load(path, runtime)
     specs = _specs(data)
     if not specs:
         raise UsageError("`data` names nothing to score on; give at least one, such as tsv:test.tsv.")
+    recipe = _recipe(predictor)
+    if predictor.task == "causal_lm" and recipe["data"]["examples"] != "prompt_answer":
+        return _evaluate_documents(predictor, specs, recipe, options)
+    return _evaluate_pairs(predictor, specs, recipe, options)
+
+
+def _recipe(predictor: Predictor) -> dict[str, Any]:
+    """Of its recipe's fields what an evaluation needs; those of an artifact that was exported without one are usual."""
+    if isinstance(predictor, Run):
+        return dataclasses.asdict(predictor.recipe)
+    recipe = predictor.manifest["recipe"] if isinstance(predictor, Artifact) else None
+    return recipe or {
+        "evaluation": dataclasses.asdict(EvaluationConfig()),
+        "data": dataclasses.asdict(CausalLmDataConfig()) | {"sequence_length": predictor.max_length},
+    }
+
+
+def _evaluate_pairs(
+    predictor: Predictor, specs: tuple[str, ...], recipe: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    from tfzoo.evaluation import score
+    from tfzoo.evaluation.likelihood import likelihood
+
     records = [(record[0], record[1]) for spec in specs for record in read(spec)]
     references: dict[str, list[str]] = {}
     for source, target in records:
@@ -163,18 +173,39 @@ def evaluate(
         predictor.generate(sources, **options), "decoding", len(sources), unit=" texts", leave=False, disable=None
     )
     outputs = [found[0].output for found in predictions]
-    return {
+    scores = {
         "num_sources": len(sources),
-        **score(_metrics(predictor), outputs, [references[source] for source in sources]),
-        **likelihood(predictor.backend.logits, records, predictor.tokenizer, predictor.max_length),
+        **score(tuple(recipe["evaluation"]["metrics"]), outputs, [references[source] for source in sources]),
     }
+    if predictor.task == "seq2seq":
+        return scores | likelihood(predictor.backend.logits, records, predictor.tokenizer, predictor.max_length)
+    from tfzoo.evaluation.perplexity import answer_likelihood
+
+    return scores | answer_likelihood(
+        predictor.backend.logits,
+        specs,
+        predictor.tokenizer.target,
+        sequence_length=predictor.max_length,
+        separator=predictor.tokenizer.prompt_suffix,
+    )
 
 
-def _metrics(predictor: Predictor) -> tuple[str, ...]:
-    if isinstance(predictor, Run):
-        return predictor.recipe.evaluation.metrics
-    recipe = predictor.manifest["recipe"] if isinstance(predictor, Artifact) else None
-    return tuple(recipe["evaluation"]["metrics"]) if recipe else EvaluationConfig().metrics
+def _evaluate_documents(
+    predictor: Predictor, specs: tuple[str, ...], recipe: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    from tfzoo.evaluation.perplexity import perplexity
+
+    if options:
+        raise UsageError(f"the perplexity of documents takes no decoding options; received {', '.join(options)}.")
+    data = recipe["data"]
+    return perplexity(
+        predictor.backend.logits,
+        specs,
+        predictor.tokenizer.target,
+        sequence_length=data["sequence_length"],
+        stride=data["stride"] or data["sequence_length"] // 2,
+        cleaning=data["cleaning"],
+    )
 
 
 def predict(
@@ -183,6 +214,7 @@ def predict(
     *,
     runtime: str | None = None,
     batch_size: int = BATCH_SIZE,
+    token_log_probs: bool = False,
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """Answers texts as they come, in order.
@@ -192,6 +224,7 @@ def predict(
         texts: inputs; read as the answers are asked for.
         runtime: see `load`.
         batch_size: texts that are read and answered together; 1 = each at once, slower for many.
+        token_log_probs: whether each answer has `tokens`, a list of {"token": its text, "log_prob": nats}.
         **options: decoding options that differ from the recipe's.
 
     Returns: for each text `input`, `output` and `score` (log-probability in nats divided by the length penalty) of the
@@ -202,26 +235,33 @@ def predict(
     """
     if isinstance(texts, str):
         raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
-    return answer(load(path, runtime), texts, batch_size=batch_size, **options)
+    return answer(load(path, runtime), texts, batch_size=batch_size, token_log_probs=token_log_probs, **options)
 
 
 def answer(
-    predictor: Predictor, texts: Iterable[str], *, batch_size: int = BATCH_SIZE, **options: Any
+    predictor: Predictor,
+    texts: Iterable[str],
+    *,
+    batch_size: int = BATCH_SIZE,
+    token_log_probs: bool = False,
+    **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """Answers texts by a run or an artifact that is loaded already; see `predict`."""
+
+    def describe(prediction: Prediction) -> dict[str, Any]:
+        described: dict[str, Any] = {"output": prediction.output, "score": prediction.score}
+        if token_log_probs:
+            decode = predictor.tokenizer.target.decode
+            pairs = zip(prediction.token_ids, prediction.log_probs, strict=True)
+            described["tokens"] = [{"token": decode([one]), "log_prob": log_prob} for one, log_prob in pairs]
+        return described
+
     for_answers, for_inputs = itertools.tee(texts)
     answers = predictor.generate(for_answers, batch_size=batch_size, **options)
-    return (_answer(text, found) for text, found in zip(for_inputs, answers, strict=True))
-
-
-def _answer(text: str, predictions: list[Prediction]) -> dict[str, Any]:
-    best, *others = predictions
-    return {
-        "input": text,
-        "output": best.output,
-        "score": best.score,
-        "alternatives": [{"output": other.output, "score": other.score} for other in others],
-    }
+    return (
+        {"input": text, **describe(found[0]), "alternatives": [describe(other) for other in found[1:]]}
+        for text, found in zip(for_inputs, answers, strict=True)
+    )
 
 
 def export_run(
@@ -231,7 +271,7 @@ def export_run(
     *,
     metrics: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Exports a run's best checkpoint and proves it; see `tfzoo.export`.
+    """Exports a run's weights and proves them; see `tfzoo.export`.
 
     Args:
         run_dir: the run.
@@ -256,7 +296,7 @@ def export_run(
         formats,
         decoding=run.recipe.decoding,
         recipe=dataclasses.asdict(run.recipe),
-        metrics={**run.checkpoint.history[-1], **(metrics or {})},
+        metrics={**run.metrics, **(metrics or {})},
         texts=read_examples(Path(run_dir)),
     )
 

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Callable
 
 from tfzoo.errors import RecipeError, nearest
-from tfzoo.recipes import transformer
+from tfzoo.recipes import gpt2, lstm_lm, transformer
 from tfzoo.recipes.recipe import Recipe, from_json
 
 
@@ -18,7 +18,7 @@ class Entry:
 
     Args:
         recipe: makes the recipe; its docstring has the command, the duration and the score.
-        task: "seq2seq".
+        task: "seq2seq" or "causal_lm".
         parameters: weights of the model with the recipe's vocabulary sizes.
         paper: where the architecture is described.
         pretrained: the package that carries trained weights, or None.
@@ -34,6 +34,9 @@ class Entry:
 
 
 VASWANI_2017 = "https://arxiv.org/abs/1706.03762"
+RADFORD_2019 = "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf"
+ZAREMBA_2014 = "https://arxiv.org/abs/1409.2329"
+MERITY_2017 = "https://arxiv.org/abs/1708.02182"
 
 ZOO: dict[str, Entry] = {
     "transformer_tiny": Entry(
@@ -71,6 +74,72 @@ ZOO: dict[str, Entry] = {
         task="seq2seq",
         parameters=3_130_368,
         paper=VASWANI_2017,
+    ),
+    "gpt2_tiny": Entry(
+        recipe=gpt2.tiny,
+        task="causal_lm",
+        parameters=23_400,
+        paper=RADFORD_2019,
+    ),
+    "gpt2_docs": Entry(
+        recipe=gpt2.docs,
+        task="causal_lm",
+        parameters=2_615_424,
+        paper=RADFORD_2019,
+    ),
+    "gpt2_small": Entry(
+        recipe=gpt2.small,
+        task="causal_lm",
+        parameters=124_439_808,
+        paper=RADFORD_2019,
+    ),
+    "gpt2_medium": Entry(
+        recipe=gpt2.medium,
+        task="causal_lm",
+        parameters=354_823_168,
+        paper=RADFORD_2019,
+    ),
+    "gpt2_large": Entry(
+        recipe=gpt2.large,
+        task="causal_lm",
+        parameters=774_030_080,
+        paper=RADFORD_2019,
+    ),
+    "gpt2_xl": Entry(
+        recipe=gpt2.xl,
+        task="causal_lm",
+        parameters=1_557_611_200,
+        paper=RADFORD_2019,
+    ),
+    "lstm_lm_tiny": Entry(
+        recipe=lstm_lm.tiny,
+        task="causal_lm",
+        parameters=24_315,
+        paper=ZAREMBA_2014,
+    ),
+    "lstm_lm_docs": Entry(
+        recipe=lstm_lm.docs,
+        task="causal_lm",
+        parameters=2_693_632,
+        paper=MERITY_2017,
+    ),
+    "zaremba_medium": Entry(
+        recipe=lstm_lm.zaremba_medium,
+        task="causal_lm",
+        parameters=19_775_200,
+        paper=ZAREMBA_2014,
+    ),
+    "zaremba_large": Entry(
+        recipe=lstm_lm.zaremba_large,
+        task="causal_lm",
+        parameters=66_022_000,
+        paper=ZAREMBA_2014,
+    ),
+    "awd_lstm": Entry(
+        recipe=lstm_lm.awd_lstm,
+        task="causal_lm",
+        parameters=33_545_278,
+        paper=MERITY_2017,
     ),
 }
 

@@ -13,6 +13,7 @@ import tfzoo
 from tfzoo import first_run, recipes, zoo
 from tfzoo.cli.main import main
 from tfzoo.decoding.config import DecodingConfig
+from tfzoo.interop import hf
 
 
 @pytest.fixture
@@ -46,9 +47,10 @@ def calls(monkeypatch):
 
     def verify(artifact_dir):
         recorded.append(("verify", artifact_dir))
-        golden = {"max_logit_difference": 2e-7, "max_score_difference": 4e-6}
+        golden = {"max_logit_difference": 2e-7, "max_score_difference": 4e-6, "tokenizer_vectors": 270}
+        served = golden | {"served": 6, "serving": {"num_warm_up_requests": 10}}
         probes = [{"max_logit_difference": 5e-7}, {"max_logit_difference": 1e-7}]
-        return {"num_files": 7, "onnx": golden, "saved_model": golden, "onnx against saved_model": {"probes": probes}}
+        return {"num_files": 7, "onnx": golden, "saved_model": served, "onnx against saved_model": {"probes": probes}}
 
     def quickstart(run_dir):
         recorded.append(("quickstart", run_dir))
@@ -186,10 +188,28 @@ def test_verify_takes_the_folder_with_or_without_the_flag(capsys, calls):
         "verified: a",
         "  7 files have the checksums of the manifest",
         "  saved_model gives the recorded answers: each token, scores to 4.0e-06 nats, logits to 2.0e-07",
+        "  saved_model tokenizes as recorded: 270 vectors",
+        "  saved_model answers as a server: 6 texts by serving_default, loaded in two ways, and 10 warm-up requests",
         "  onnx gives the recorded answers: each token, scores to 4.0e-06 nats, logits to 2.0e-07",
+        "  onnx tokenizes as recorded: 270 vectors",
         "  onnx against saved_model: equal on 2 shapes, logits to 5.0e-07",
     ]
     assert capsys.readouterr().out.splitlines() == lines * 2
+
+
+def test_convert_goes_both_ways(capsys, monkeypatch):
+    calls = []
+    for name in ("read_checkpoint", "write_checkpoint"):
+        monkeypatch.setattr(hf, name, lambda *folders, name=name: calls.append((name, *folders)))
+    assert main(["convert", "--from=hf", "--checkpoint=c", "--run_dir=r"]) == 0
+    assert main(["convert", "--to=hf", "--run_dir=r", "--checkpoint=c"]) == 0
+    assert calls == [("read_checkpoint", "c", "r"), ("write_checkpoint", "r", "c")]
+    assert capsys.readouterr().out.splitlines() == [
+        "converted: r",
+        "next: tfzoo predict --run_dir=r",
+        "or: tfzoo train --recipe=r/recipe.json --run_dir=r --data=SPEC",
+        "converted: c",
+    ]
 
 
 def test_quickstart_prints_its_report(capsys, calls):
@@ -203,4 +223,4 @@ def test_every_decoding_field_is_a_flag_with_help(capsys):
     flags = re.findall(r"^    --(\w+): \S", capsys.readouterr().out, re.MULTILINE)
     fields = [field.name for field in dataclasses.fields(DecodingConfig)]
     files = ["input", "output_dir", "beam_runner", "beam_option"]
-    assert flags == ["run_dir", "artifact", "runtime", *files, "json", *fields]
+    assert flags == ["run_dir", "artifact", "runtime", *files, "json", "token_log_probs", "stream", *fields]

@@ -111,6 +111,23 @@ def test_version(run):
         (["export", "--run_dir=a", "--output_dir=b", "--formats="], "--formats is empty: give one or more of"),
         (["export", "--run_dir=a"], "--output_dir is missing: the artifact's folder; must be new or empty."),
         (["verify"], "--artifact is missing: the folder of an artifact."),
+        (
+            ["convert", "--checkpoint=a", "--run_dir=b"],
+            "give either --from (read a checkpoint) or --to (write one); received neither.",
+        ),
+        (
+            ["convert", "--from=hf", "--to=hf", "--checkpoint=a", "--run_dir=b"],
+            "give either --from (read a checkpoint) or --to (write one); received both.",
+        ),
+        (
+            ["convert", "--from=hf", "--run_dir=b"],
+            "--checkpoint is missing: the checkpoint's folder; with --to it must",
+        ),
+        (
+            ["convert", "--to=hf", "--checkpoint=a"],
+            "--run_dir is missing: the run; with --from it must be new or empty.",
+        ),
+        (["convert", "--from=hv"], "flag --from=hv: value should be one of <hf>. See `tfzoo convert --help`."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from optimum.onnxruntime import ORTModelForSeq2SeqLM
+from optimum.onnxruntime import ORTModelForCausalLM, ORTModelForSeq2SeqLM
 from transformers import AutoTokenizer, pipeline
 
 torch.set_num_threads(1)
@@ -44,8 +44,34 @@ def seq2seq(request):
     return answers
 
 
+def causal_lm(request):
+    """Search name -> the same, prompts left out; "batch" is all prompts at once, padded as the tokenizer does it."""
+    folder = request["artifact"]
+    model = ORTModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def search(texts, arguments):
+        inputs = tokenizer(texts, padding=True, return_tensors="pt")
+        torch.manual_seed(0)
+        found = model.generate(**inputs, **arguments)[:, inputs["input_ids"].shape[1] :]
+        found = found.reshape(len(texts), -1, found.shape[1]).tolist()
+        return [
+            [{"token_ids": ids, "text": tokenizer.decode(ids, skip_special_tokens=True)} for ids in row]
+            for row in found
+        ]
+
+    texts, searches = request["texts"], request["searches"]
+    answers = {name: [search([text], searches[name])[0] for text in texts] for name in searches}
+    answers["batch"] = search(texts, searches["greedy"])
+    answers["padded"] = tokenizer(texts, padding=True)["attention_mask"]
+    complete = pipeline("text-generation", model=model, tokenizer=tokenizer)
+    found = complete(texts, batch_size=len(texts), return_full_text=False, **searches["greedy"])
+    answers["pipeline"] = [row[0]["generated_text"] for row in found]
+    return answers
+
+
 # A new task adds its line.
-TASKS = {"seq2seq": seq2seq}
+TASKS = {"seq2seq": seq2seq, "causal_lm": causal_lm}
 
 request = json.load(sys.stdin)
 answers = TASKS[request["task"]](request)

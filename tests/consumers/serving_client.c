@@ -8,7 +8,8 @@
  *
  *   FOLDER    the version folder, with saved_model.pb
  *   CASES     a text file, one row of the batch a line, with tabs between: the text for each input, then the answer for
- *             each output, as text for strings, as decimals with blanks between for float tensors
+ *             each output, as text for strings, as decimals with blanks between for float tensors; in a text, \t, \n and
+ *             \\ stand for tab, line end and backslash
  *   THREADS   at most 64
  *   REQUESTS  sent by each thread
  *
@@ -58,6 +59,16 @@ static void check(const char *what, TF_Status *status) {
 
 /* ---- golden answers ---- */
 
+static void unescape(char *text) {
+  char *to = text;
+  for (const char *from = text; *from; from++) {
+    if (*from != '\\') *to++ = *from;
+    else if (*++from == 't') *to++ = '\t';
+    else *to++ = *from == 'n' ? '\n' : *from;
+  }
+  *to = '\0';
+}
+
 static void read_cases(const char *path) {
   FILE *file = fopen(path, "r");
   if (!file) fail("%s cannot be read", path);
@@ -71,6 +82,7 @@ static void read_cases(const char *path) {
     for (int column = 0; column < num_inputs + num_outputs; column++) {
       cells[num_rows][column] = strsep(&rest, "\t"); /* unlike strtok, keeps empty cells: an empty text is a case */
       if (!cells[num_rows][column]) fail("%s, row %d: fewer than %d columns", path, num_rows, column + 1);
+      unescape(cells[num_rows][column]);
     }
     if (rest) fail("%s, row %d: too many columns", path, num_rows);
     num_rows++;

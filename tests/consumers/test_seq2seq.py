@@ -1,11 +1,12 @@
 """Artifacts of text-to-text models, opened unchanged by tools that nobody here wrote: the same tokens as Keras."""
 
 import os
-import re
 
+import numpy as np
 import pytest
 
-from tests.consumers.clients import ask
+from tests.consumers.clients import ask, card_code, expected
+from tests.tolerances import tolerance
 
 pytestmark = pytest.mark.xdist_group("artifacts")
 
@@ -17,11 +18,6 @@ BEAM = {"num_beams": 4, "num_return_sequences": 4, "length_penalty": 0.0, "early
 def limited(exported, search):
     """A search that ends where the artifact's own does."""
     return search | {"max_new_tokens": exported.manifest["decoding"]["max_length"]}
-
-
-def expected(exported, texts, **options):
-    rows = exported.runtimes["keras"].generate(texts, **options)
-    return [[{"token_ids": one.token_ids, "text": one.output} for one in row] for row in rows]
 
 
 def trimmed(answers, end_id):
@@ -37,16 +33,6 @@ def readable(answers):
     """Hugging Face's decoders drop an unknown token, ours shows it."""
     assert not any("⁇" in one["text"] for row in answers for one in row)
     return answers
-
-
-def card(exported):
-    """The model card's code for optimum, asked for the first text."""
-    blocks = re.findall(
-        r"```python\n(.*?)```", (exported.directory / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    (code,) = [block for block in blocks if "optimum" in block]
-    assert '["..."]' in code
-    return code.replace('["..."]', repr([exported.texts[0]]))
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +51,7 @@ def optimum(exported):
             "default": {},
             "as exported": limited(exported, as_exported),
         },
-        "card": card(exported),
+        "card": card_code(exported, "optimum", exported.texts[0]),
     }
     return ask("optimum_client.py", request)
 
@@ -139,7 +125,14 @@ def test_onnxruntime_alone_answers_by_one_call_and_by_a_loop(exported):
     }
     answers = ask("onnxruntime_client.mjs", request)
     greedy = expected(exported, exported.texts, num_beams=1)
+    log_probs = [one.pop("log_probs") for name in options for row in answers[name] for one in row]
     assert answers["greedy"] == readable(greedy)
     assert answers["loop"] == greedy
     hypotheses = expected(exported, exported.texts, **beam, num_return_sequences=beam["num_beams"])
     assert answers["beam"] == readable(hypotheses)
+    rows = [
+        *exported.runtimes["keras"].generate(exported.texts, num_beams=1),
+        *exported.runtimes["keras"].generate(exported.texts, **beam, num_return_sequences=beam["num_beams"]),
+    ]
+    for found, one in zip(log_probs, (one for row in rows for one in row), strict=True):
+        np.testing.assert_allclose(found, one.log_probs, rtol=0, atol=tolerance("onnx_logits"))

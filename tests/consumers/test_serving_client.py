@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -42,19 +41,12 @@ for folder, request in json.load(sys.stdin):
 """
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory):
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc: apt-get install gcc")
-    return c_loader.build(tmp_path_factory.mktemp("serving_client"))
+def run(serving_client, artifact, work_dir):
+    return c_loader.run(serving_client, artifact, work_dir, threads=THREADS, requests=REQUESTS)
 
 
-def run(program, artifact, work_dir):
-    return c_loader.run(program, artifact, work_dir, threads=THREADS, requests=REQUESTS)
-
-
-def test_a_c_program_gets_the_golden_answers_from_eight_threads(exported, program, tmp_path):
-    found = run(program, exported.directory, tmp_path)
+def test_a_c_program_gets_the_golden_answers_from_eight_threads(exported, serving_client, tmp_path):
+    found = run(serving_client, exported.directory, tmp_path)
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
     num_texts = len(exported.manifest["golden"]["texts"])
@@ -67,12 +59,12 @@ def test_a_c_program_gets_the_golden_answers_from_eight_threads(exported, progra
 
 
 @pytest.mark.parametrize("name", ["outputs", "scores"])
-def test_the_c_program_notices_another_answer(separate_vocabularies, program, tmp_path, name):
+def test_the_c_program_notices_another_answer(separate_vocabularies, serving_client, tmp_path, name):
     artifact = separate_vocabularies.copy(tmp_path / "model")
     response = json.loads((artifact / RESPONSE).read_text(encoding="utf-8"))
     response["outputs"][name][1] = "another" if name == "outputs" else response["outputs"][name][1] + 2 * TOLERANCE
     (artifact / RESPONSE).write_text(json.dumps(response), encoding="utf-8")
-    found = run(program, artifact, tmp_path)
+    found = run(serving_client, artifact, tmp_path)
     assert found.returncode == 1
     assert "instead of" in found.stderr
 

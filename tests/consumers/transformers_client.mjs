@@ -38,8 +38,25 @@ async function seq2seq({ artifact, texts, searches }) {
   return answers;
 }
 
+// Search name -> for each prompt the text behind it; "batch" is all prompts at once.
+async function causal_lm({ artifact, texts, searches }) {
+  env.localModelPath = path.dirname(artifact) + path.sep;
+  const complete = await pipeline("text-generation", path.basename(artifact), { dtype: "fp32" });
+  const behind = { return_full_text: false };
+  const answers = {};
+  for (const [search, options] of Object.entries(searches)) {
+    answers[search] = [];
+    for (const text of texts) {
+      const [one] = await complete(text, { ...options, ...behind });
+      answers[search].push(one.generated_text);
+    }
+  }
+  const batch = await complete(texts, { ...searches.greedy, ...behind });
+  return { ...answers, batch: batch.map(([one]) => one.generated_text) };
+}
+
 // A new task adds its line.
-const TASKS = { seq2seq };
+const TASKS = { seq2seq, causal_lm };
 
 const request = JSON.parse(readFileSync(0, "utf8"));
 console.log(JSON.stringify(await TASKS[request.task](request)));

@@ -32,6 +32,23 @@ def test_text_gives_one_column(write):
     assert list(read(f"text:{path}", columns=1)) == [("a dog",), ('\ttab "quoted"',)]
 
 
+def test_a_document_is_a_whole_file(write, tmp_path):
+    write("b.txt", b"\xef\xbb\xbf one\r\n\r\n\ttwo\r\n")
+    write("a.txt", "three\n\n\nfour")
+    assert list(read(f"document:{tmp_path}/*.txt", columns=1)) == [("three\n\n\nfour",), (" one\n\n\ttwo",)]
+    write("c.txt", "\n \n")
+    with pytest.raises(DataError, match=r"c\.txt: the file is empty; name a file with text in it"):
+        list(read(f"document:{tmp_path}/*.txt", columns=1))
+    path = write("d.txt", b"one\n\nG\xfcn\n")
+    with pytest.raises(DataError, match=r"d\.txt:3: byte 2 of the line \(0xfc\) is not UTF-8"):
+        list(read(f"document:{path}", columns=1))
+
+
+def test_a_text_of_jsonl_may_hold_lines(write):
+    path = write("a.jsonl", '{"text": "one\\n\\ntwo"}\n\n{"text": "three"}\n')
+    assert list(read(f"jsonl:{path}", columns=1)) == [("one\n\ntwo",), ("three",)]
+
+
 def test_jsonl_gives_pairs_or_texts(write):
     path = write("a.jsonl", '{"source": "a\\tb", "target": "ü \\u00fc", "id": 7}\n')
     assert list(read(f"jsonl:{path}")) == [("a\tb", "ü ü")]
@@ -158,7 +175,11 @@ def test_a_damaged_gzip_file_is_named(write, content):
         ("a.tsv", 2, "'a.tsv' is no data specification"),
         ("tsv:", 2, "names nothing"),
         ("text:a", 2, "`text:` has one column, and two are needed; use `tsv:` or `jsonl:`"),
-        ("sample:cmudict", 1, "`sample:` has two columns, and one is needed"),
+        ("document:a", 2, "`document:` has one column, and two are needed; use `tsv:` or `jsonl:`"),
+        ("tfds:a", 1, "`tfds:` has two columns, and one is needed; use `text:` or `jsonl:`"),
+        ("sample:cmudict", 1, "this sample has two columns, and one is needed; use `sample:python_docs`"),
+        ("sample:python_docs", 2, "this sample has one column, and two are needed; use `sample:cmudict`"),
+        ("sample:pythondocs", 2, "Did you mean 'python_docs'?"),
         ("tsv:a", 3, "received columns=3"),
     ],
 )

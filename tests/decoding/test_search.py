@@ -20,8 +20,10 @@ pytestmark = pytest.mark.xdist_group("decoding")
 END = 2  # of the table model
 SEARCH = {
     "max_length": 6,
+    "min_length": 0,
     "num_beams": 1,
     "length_penalty": 0.6,
+    "repetition_penalty": 1.0,
     "temperature": 0.0,
     "top_k": 0,
     "top_p": 1.0,
@@ -179,6 +181,31 @@ class TestBeam:
             assert len(expected) == 4
             assert_same(as_found(found["token_ids"][row], found["scores"][row], 1), expected)
 
+    @pytest.mark.parametrize("num_beams", [1, 3])
+    @pytest.mark.parametrize("change", [{"min_length": 4}, {"repetition_penalty": 1.7}, {"repetition_penalty": 0.4}])
+    def test_reweighted_tokens_equal_plain_python(self, table_model, num_beams, change):
+        source = sources(16)
+        found = search(table_model, {"encoder_token_ids": source}, **SEARCH | {"num_beams": num_beams} | change)
+        plain = search(table_model, {"encoder_token_ids": source}, **SEARCH | {"num_beams": num_beams})
+        assert not np.array_equal(found["token_ids"], plain["token_ids"])
+        for row in range(len(source)):
+            log_probs = table_model.next_log_probs(source[row], **change)
+            expected = beam_search.beam(log_probs, END, 6, num_beams, 0.6)
+            assert_same(as_found(found["token_ids"][row], found["scores"][row], 6), expected)
+
+    @pytest.mark.parametrize("change", [{"num_beams": 3}, {"temperature": 1.2}])
+    def test_log_probs_are_those_of_each_token(self, table_model, change):
+        source = sources(7)
+        found = search(table_model, {"encoder_token_ids": source}, **SEARCH | change)
+        for row in range(len(source)):
+            log_probs = table_model.next_log_probs(source[row])
+            for rank, (score, tokens) in enumerate(as_found(found["token_ids"][row], found["scores"][row], 6)):
+                each = [log_probs(tokens[:i])[token] for i, token in enumerate(tokens)]
+                given = found["log_probs"][row, rank].numpy()
+                np.testing.assert_allclose(given[: len(tokens)], each, rtol=0, atol=tolerance("numpy_parity"))
+                assert not given[len(tokens) :].any()
+                assert score == pytest.approx(sum(each) / ((5 + len(tokens)) / 6) ** 0.6, abs=tolerance("numpy_parity"))
+
     def test_generate_returns_the_best_of_each_row_together(self, table_model):
         inputs = {"encoder_token_ids": sources(3)}
         config = DecodingConfig(max_length=6, num_beams=4, num_return_sequences=2)
@@ -199,6 +226,9 @@ OPTIONS_BY_ROW = 3 * (
     {"num_beams": 2, "max_length": 7, "temperature": 1.5, "top_k": 3, "seed": 4},
     {"num_beams": 2, "max_length": 7, "temperature": 1.5, "top_p": 0.6, "seed": 4},
     {"num_beams": 2, "max_length": 7},
+    {"num_beams": 2, "max_length": 7, "min_length": 3},
+    {"num_beams": 3, "max_length": 7, "repetition_penalty": 1.5},
+    {"num_beams": 1, "max_length": 7, "temperature": 1.5, "repetition_penalty": 3.0, "min_length": 5},
 )
 
 
@@ -281,6 +311,15 @@ class TestLimits:
     [
         ({"max_length": 0}, "`max_length` must be at least 1; received max_length=0."),
         ({"num_beams": 0}, "`num_beams` must be at least 1; received num_beams=0."),
+        ({"min_length": -1}, "`min_length` must be at least 0; received min_length=-1."),
+        (
+            {"min_length": 9, "max_length": 9},
+            "`min_length` must be below `max_length`, which counts the end token; received min_length=9, max_length=9.",
+        ),
+        (
+            {"repetition_penalty": 0.0},
+            "`repetition_penalty` must be a finite number above 0; received repetition_penalty=0.0.",
+        ),
         ({"top_k": -1}, "`top_k` must be at least 0; received top_k=-1."),
         ({"top_p": 0.0}, "`top_p` must be in (0, 1]; received top_p=0.0."),
         ({"top_p": 1.1}, "`top_p` must be in (0, 1]; received top_p=1.1."),

@@ -24,7 +24,13 @@ def artifact_dir(tmp_path):
     names = (*GRAPHS, "vocab.json", "a b.txt")
     for name in names:
         (directory / name).write_text(f"content of {name}")
-    manifest = {"formats": ["onnx"], "max_length": 7, "decoding": {}, "files": dict.fromkeys(names, {})}
+    manifest = {
+        "task": "seq2seq",
+        "formats": ["onnx"],
+        "max_length": 7,
+        "decoding": {},
+        "files": dict.fromkeys(names, {}),
+    }
     (directory / "manifest.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **manifest}))
     return directory
 
@@ -60,10 +66,10 @@ def browser():
     """Headless Chromium."""
     chromedriver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     if chromedriver is None or chromium is None:
-        pytest.skip("chromium or chromedriver is missing; `tests/demo/setup` installs them")
+        pytest.skip("chromium or chromedriver is missing; run tests/setup")
     try:
         onnxruntime_web.find()
     except UsageError:
-        pytest.skip("onnxruntime-web is missing; `tests/demo/setup` installs it")
+        pytest.skip("onnxruntime-web is missing; run tests/setup")
     with contextlib.closing(Browser(chromedriver, chromium)) as browser:
         yield browser

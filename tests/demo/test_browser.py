@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("artifacts")
 READY = "!document.getElementById('controls').disabled"
 ANSWERED = "document.getElementById('form').getAttribute('aria-busy') === 'false'"
 FAILED = "!document.getElementById('error').hidden"
-READ = ("spiece.model", "vocab.json")  # all that the page reads of a tokenizer
+READ = ("spiece.model", "vocab.json", "merges.txt")  # all that the page reads of a tokenizer
 DOCUMENTATION = Path(__file__).parents[2] / "docs"
 
 
@@ -95,7 +95,18 @@ def check_picture(page, exported, text, token_ids):
     inputs = {"encoder_token_ids": [source_ids], "decoder_token_ids": [[START_ID, *token_ids[:-1]]]}
     logits = keras.backend.logits({name: np.array(ids, np.int32) for name, ids in inputs.items()})[0].astype(float)
     probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    drawn = page.run(
+    drawn = drawn_candidates(page)
+    assert len(drawn) == len(token_ids)
+    for chosen, row, bars in zip(token_ids, probabilities, drawn, strict=True):
+        others = [index for index in np.argsort(-row, kind="stable") if index != chosen]
+        assert bars[0][0] == label(target, chosen)
+        np.testing.assert_allclose([bar[1] for bar in bars], 100 * row[[chosen, *others[:3]]], atol=0.06)
+        np.testing.assert_allclose([bar[2] for bar in bars], [max(bar[1], 0.1) for bar in bars], atol=1)
+
+
+def drawn_candidates(page):
+    """For each token its candidates: label, percent, and the bar's percent of the room that it has."""
+    return page.run(
         "return [...document.querySelectorAll('#tokens > li')].map((token) =>"
         " [...token.querySelectorAll('.candidate')].map((candidate) => {"
         "   const [label, percent, bar] = candidate.children;"
@@ -103,12 +114,6 @@ def check_picture(page, exported, text, token_ids):
         "   return [label.textContent, parseFloat(percent.textContent), 100 * share];"
         " }))"
     )
-    assert len(drawn) == len(token_ids)
-    for chosen, row, bars in zip(token_ids, probabilities, drawn, strict=True):
-        others = [index for index in np.argsort(-row, kind="stable") if index != chosen]
-        assert bars[0][0] == label(target, chosen)
-        np.testing.assert_allclose([bar[1] for bar in bars], 100 * row[[chosen, *others[:3]]], atol=0.06)
-        np.testing.assert_allclose([bar[2] for bar in bars], [max(bar[1], 0.1) for bar in bars], atol=1)
 
 
 def label(tokenizer, token_id):

@@ -117,6 +117,9 @@ def test_an_artifact_without_the_graphs_is_refused(artifact_dir, runtime_dir):
     (artifact_dir / "manifest.json").write_text(json.dumps(manifest | {"files": {"onnx/model.onnx": {}}}))
     with pytest.raises(UsageError, match=r"lacks onnx/generate.onnx, onnx/encoder_model.onnx, onnx/decoder"):
         DemoServer(artifact_dir, runtime_dir, 0)
+    (artifact_dir / "manifest.json").write_text(json.dumps(manifest | {"task": "causal_lm"}))
+    with pytest.raises(UsageError, match=r"runs onnx/generate.onnx, onnx/model.onnx; .* lacks onnx/model.onnx\."):
+        DemoServer(artifact_dir, runtime_dir, 0)
 
 
 def test_a_folder_that_is_no_artifact_is_refused(tmp_path, runtime_dir):

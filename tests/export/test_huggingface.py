@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import tokenizers
 
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.export.huggingface import config_files
-from tfzoo.runtime.predictor import encode_batch
+from tfzoo.runtime.tasks import encode_sources
 
 pytestmark = pytest.mark.xdist_group("artifacts")
 
@@ -16,8 +17,8 @@ def test_tokenizer_json_gives_the_ids_that_the_encoder_reads(exported):
     folder = exported.directory if exported.tokenizer.shared else exported.directory / "source"
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     for text in exported.texts:
-        (ids,) = encode_batch([text], exported.tokenizer, 1000).tolist()
-        assert tokenizer.encode(text).ids == ids
+        inputs = encode_sources([text], exported.tokenizer, 1000, np.array([1]))
+        assert [tokenizer.encode(text).ids] == inputs["encoder_token_ids"].tolist()
 
 
 def test_target_tokenizer_json_spells_the_answers(separate_vocabularies):
@@ -62,8 +63,8 @@ def test_the_tokenizers_know_where_the_model_cuts(exported):
 @pytest.mark.parametrize(
     ("search", "written"),
     [
-        ({}, {}),
-        ({"num_beams": 2, "length_penalty": 0.3}, {"early_stopping": True, "length_penalty": 0.3}),
+        ({}, {"do_sample": False}),
+        ({"num_beams": 2, "length_penalty": 0.3}, {"do_sample": False, "early_stopping": True, "length_penalty": 0.3}),
         (
             {"temperature": 0.7, "top_p": 0.9},
             {"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 0.9},

@@ -79,8 +79,10 @@ def test_the_search_reads_and_writes_literally_this(exported):
         "input_ids": ("tensor(int32)", SOURCE[1]),
         "attention_mask": ("tensor(int32)", SOURCE[1]),
         "max_length": ("tensor(int32)", ["batch"]),
+        "min_length": ("tensor(int32)", ["batch"]),
         "num_beams": ("tensor(int32)", ["batch"]),
         "length_penalty": ("tensor(float)", ["batch"]),
+        "repetition_penalty": ("tensor(float)", ["batch"]),
         "temperature": ("tensor(float)", ["batch"]),
         "top_k": ("tensor(int32)", ["batch"]),
         "top_p": ("tensor(float)", ["batch"]),
@@ -90,6 +92,7 @@ def test_the_search_reads_and_writes_literally_this(exported):
     assert [value.name for value in search.get_inputs()] == [*inputs]
     assert describe(search.get_outputs()) == {
         "sequences": ("tensor(int32)", ["batch", "num_hypotheses", "sequence_length"]),
+        "log_probs": ("tensor(float)", ["batch", "num_hypotheses", "sequence_length"]),
         "scores": ("tensor(float)", ["batch", "num_hypotheses"]),
     }
 

@@ -6,7 +6,14 @@ import onnx.parser
 import onnxruntime
 import pytest
 
-from tfzoo.export.onnx_passes import count_operators, hoist_loop_invariants, name_axes, subgraphs
+from tfzoo.export.onnx_passes import (
+    count_operators,
+    hoist_loop_invariants,
+    name_axes,
+    share_initializers,
+    subgraphs,
+    transpose_initializers,
+)
 
 X = np.array([1.0, 2.0], np.float32)
 
@@ -290,3 +297,91 @@ def test_axes_get_names_and_sizes():
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = np.zeros((3, 5, 2), np.float32)
     assert session.run(None, {"x": x})[0].shape == x.shape
+
+
+WEIGHTS_TWICE = """
+g (float[2] x, int64 n) => (float[2] y, float[2] z) <float[2] w = {3, 5}, float[2] other = {3, 6}> {
+  go = Constant <value = bool {1}> ()
+  begin = Mul (x, w)
+  z = Mul (x, other)
+  y = Loop (n, go, begin) <body = body
+    (int64 i, bool go_in, float[2] sum) => (bool go_out, float[2] sum_out)
+    <float[2] w_body = {3, 5}, float[2] own = {7, 8}> {
+      go_out = Identity (go_in)
+      more = Add (sum, w_body)
+      sum_out = Mul (more, own)
+  }>
+}
+"""
+
+
+def initializers(model):
+    return [{tensor.name for tensor in graph.initializer} for graph in subgraphs(model.graph)]
+
+
+class TestShareInitializers:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr("tfzoo.export.onnx_passes._SHARED_BYTES", 8)
+
+    def test_equal_weights_of_a_body_are_read_from_outside(self):
+        model = parse(WEIGHTS_TWICE)
+        expected = {trips: run(model, trips) for trips in (0, 1, 3)}
+        assert share_initializers(model.graph) == 1
+        assert initializers(model) == [{"other", "shared_0"}, {"own"}]
+        for trips, values in expected.items():
+            for value, other in zip(run(model, trips), values, strict=True):
+                np.testing.assert_array_equal(value, other)
+        assert share_initializers(model.graph) == 0  # once is enough
+
+    def test_a_body_may_hand_its_weight_out(self):
+        model = parse(WEIGHTS_TWICE.replace("sum_out = Mul (more, own)", "sum_out = Identity (w_body)"))
+        body = list(subgraphs(model.graph))[1]
+        body.output[1].name = "w_body"
+        del body.node[-1]
+        assert share_initializers(model.graph) == 1
+        np.testing.assert_array_equal(run(model, 2)[0], [3, 5])
+
+    def test_another_shape_is_another_weight(self):
+        text = WEIGHTS_TWICE.replace("float[2] w_body = {3, 5}", "float[1, 2] w_body = {3, 5}")
+        text = text.replace("more = Add (sum, w_body)", "flat = Squeeze (w_body)\n      more = Add (sum, flat)")
+        assert share_initializers(parse(text).graph) == 0
+
+    def test_small_ones_stay_where_they_are(self, monkeypatch):
+        monkeypatch.setattr("tfzoo.export.onnx_passes._SHARED_BYTES", 9)
+        model = parse(WEIGHTS_TWICE)
+        assert share_initializers(model.graph) == 0
+        assert initializers(model) == [{"w", "other"}, {"w_body", "own"}]
+
+
+TIED = """
+<ir_version: 9, opset_import: ["" : 18]>
+tied (int64[batch] ids) => (float[batch, 3] logits)
+<float[3, 2] table = {1, 2, 3, 4, 5, 6},
+ float[2, 3] table_t = {1, 3, 5, 2, 4, 6},
+ float[2, 3] other = {1, 2, 3, 4, 5, 6}>
+{
+   x = Gather (table, ids)
+   y = MatMul (x, table_t)
+   z = MatMul (x, other)
+   logits = Add (y, z)
+}
+"""
+
+
+class TestTransposeInitializers:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch):
+        monkeypatch.setattr("tfzoo.export.onnx_passes._SHARED_BYTES", 8)
+
+    def test_a_tied_matrix_is_there_once(self):
+        model = onnx.parser.parse_model(TIED)
+        ids = {"ids": np.array([2, 0], np.int64)}
+        expected = onnxruntime.InferenceSession(model.SerializeToString()).run(None, ids)[0]
+        assert transpose_initializers(model.graph) == 1
+        assert initializers(model) == [{"table", "other"}]  # the same numbers in another order are another matrix
+        onnx.checker.check_model(model, full_check=True)
+        np.testing.assert_array_equal(
+            onnxruntime.InferenceSession(model.SerializeToString()).run(None, ids)[0], expected
+        )
+        assert transpose_initializers(model.graph) == 0

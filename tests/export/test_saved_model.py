@@ -14,15 +14,17 @@ from tests.tolerances import tolerance
 from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.errors import ArtifactError
 from tfzoo.export import saved_model
-from tfzoo.runtime.predictor import encode_batch
+from tfzoo.runtime.tasks import encode_sources
 
 pytestmark = pytest.mark.xdist_group("artifacts")
 
 # One column per text of `Exported.texts`: greedy, beams of several widths, samples, and lengths of their own.
 MIXED = {
     "max_length": np.array([9, 5, 7, 9, 2, 1], np.int32),
+    "min_length": np.array([0, 3, 0, 2, 0, 0], np.int32),
     "num_beams": np.array([1, 4, 2, 1, 3, 1], np.int32),
     "length_penalty": np.array([0.6, 0.0, 1.5, 0.6, 0.6, 1.0], np.float32),
+    "repetition_penalty": np.array([1.0, 1.0, 1.5, 0.8, 1.0, 1.0], np.float32),
     "temperature": np.array([0.0, 0.0, 0.0, 1.3, 0.0, 0.7], np.float32),
     "top_k": np.array([0, 0, 3, 5, 0, 0], np.int32),
     "top_p": np.array([1.0, 1.0, 0.5, 0.9, 1.0, 0.8], np.float32),
@@ -63,8 +65,10 @@ def test_the_signatures_are_literally_these(exported):
             {
                 "source": text,
                 "max_length": ("int32", one_each),
+                "min_length": ("int32", one_each),
                 "num_beams": ("int32", one_each),
                 "length_penalty": ("float32", one_each),
+                "repetition_penalty": ("float32", one_each),
                 "temperature": ("float32", one_each),
                 "top_k": ("int32", one_each),
                 "top_p": ("float32", one_each),
@@ -74,6 +78,7 @@ def test_the_signatures_are_literally_these(exported):
                 "outputs": ("string", [None, None]),
                 "scores": ("float32", [None, None]),
                 "token_ids": ("int32", [None, None, None]),
+                "log_probs": ("float32", [None, None, None]),
             },
         ),
         "tokens": (
@@ -119,7 +124,8 @@ def test_no_function_asks_for_xla(exported):
 def test_another_process_without_tfzoo_gets_the_answers_of_keras(shared_vocabulary, separate_vocabularies):
     requests, probes = {}, {}
     for exported in (shared_vocabulary, separate_vocabularies):
-        source = encode_batch(exported.texts, exported.tokenizer, exported.model.config.max_sequence_length)
+        length = exported.model.config.max_sequence_length
+        (source,) = encode_sources(exported.texts, exported.tokenizer, length, np.array(length)).values()
         target = np.arange(24, dtype=np.int32).reshape(6, 4) % 20
         probes[exported] = {"encoder_token_ids": source, "decoder_token_ids": target}
         text = {"source": (exported.texts, "string")}

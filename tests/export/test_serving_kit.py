@@ -71,7 +71,7 @@ def assert_answer(found, expected):
 def call(kind, exported, server, *arguments):
     command, needed = COMMANDS[kind]
     if shutil.which(needed) is None:
-        pytest.skip(f"needs {needed}: apt-get install {'nodejs' if needed == 'node' else needed}")
+        pytest.skip(f"{needed} is missing; run tests/setup")
     return subprocess.run(
         [*command, *arguments],
         cwd=exported.directory / "serving",

@@ -61,7 +61,7 @@ def test_an_export_that_breaks_a_rule_leaves_nothing_behind(separate_vocabularie
             )
         }
 
-    monkeypatch.setattr(saved_model, "seq2seq_signatures", signatures)
+    monkeypatch.setattr(saved_model, "signatures", signatures)
     with pytest.raises(ArtifactMismatch, match="output 'n' is a scalar"):
         exporter.export(
             separate_vocabularies.model, separate_vocabularies.tokenizer, tmp_path / "model", ["saved_model"]

@@ -37,6 +37,13 @@ class TestTokenEmbedding:
         table = embedding.table.numpy()
         np.testing.assert_allclose(embedding(IDS), table[IDS] * 6**0.5, rtol=1e-6)
 
+    def test_without_scale_a_vector_is_a_row(self):
+        keras.utils.set_random_seed(3)
+        layer = TokenEmbedding(500, 64, scale=False, stddev=0.1)
+        layer.build()
+        np.testing.assert_array_equal(layer(IDS), layer.table.numpy()[IDS])
+        assert np.std(layer.table) == pytest.approx(0.1, rel=0.02)
+
     def test_scores_against_the_same_table(self, embedding):
         x = np.random.default_rng(0).normal(size=(2, 3, 6)).astype(np.float32)
         logits = embedding.logits(x)
@@ -111,6 +118,13 @@ class TestPositionEmbedding:
         assert len(layer.trainable_variables) == learned
         np.testing.assert_array_equal(layer(x), x + table[:4])
         np.testing.assert_array_equal(layer(x, offset=tf.constant(5)), x + table[5:])
+
+    def test_adds_a_row_for_each_given_position(self):
+        layer = PositionEmbedding(9, 6, learned=True)
+        x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype(np.float32)
+        layer.build()
+        positions = np.array([[0, 1, 2, 3], [8, 0, 7, 7]])
+        np.testing.assert_array_equal(layer(x, positions=positions), x + layer.table.numpy()[positions])
 
     def test_the_learned_gradient_is_dense(self):
         layer = PositionEmbedding(9, 6, learned=True)

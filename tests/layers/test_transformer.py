@@ -8,11 +8,13 @@ import pytest
 import tensorflow as tf
 
 from tests.tolerances import tolerance
+from tfzoo.layers.activations import gelu_tanh
 from tfzoo.layers.attention import MultiHeadAttention
 from tfzoo.layers.embeddings import PositionEmbedding, TokenEmbedding
 from tfzoo.layers.masks import causal_mask
 from tfzoo.layers.normalization import LayerNormalization
 from tfzoo.layers.transformer import DecoderBlock, EncoderBlock, FeedForward, Residual
+from tfzoo.models.gpt2 import GPT2Block
 
 B, T, S, D, F, H = 3, 7, 5, 12, 20, 3
 
@@ -29,6 +31,28 @@ def test_feed_forward_is_two_dense_layers_with_relu():
     assert (first.shape, second.shape) == ((D, F), (F, D))
     expected = np.maximum(x.numpy() @ first + bias, 0) @ second + shift
     np.testing.assert_allclose(layer(x), expected, rtol=0, atol=tolerance("numpy_parity"))
+
+
+def test_feed_forward_takes_another_activation():
+    layer = FeedForward(D, F, activation="gelu_tanh")
+    layer.build()
+    x = floats(B, T, D)
+    expected = layer.output_dense(gelu_tanh(layer.intermediate.kernel.numpy().T @ x.numpy()[..., None])[..., 0])
+    np.testing.assert_allclose(layer(x), expected, rtol=0, atol=tolerance("cached_step"))
+    with pytest.raises(ValueError, match="`activation` must be one of relu, gelu_tanh; received activation='gelu'"):
+        FeedForward(D, F, activation="gelu")
+
+
+@pytest.mark.parametrize(("stddevs", "expected"), [((0.1, 0.3), (0.1, 0.3)), ((0.1, None), (0.1, 0.1))], ids=str)
+def test_kernels_start_at_the_given_deviations(stddevs, expected):
+    keras.utils.set_random_seed(3)
+    layers = (MultiHeadAttention(2, 64, 0.0, *stddevs), FeedForward(64, 64, 0.0, "relu", *stddevs))
+    for layer in layers:
+        layer.build()
+        *kernels, output = (variable.numpy() for variable in layer.trainable_variables if variable.ndim == 2)
+        assert [kernel.std() for kernel in kernels] == pytest.approx([expected[0]] * len(kernels), rel=0.05)
+        assert output.std() == pytest.approx(expected[1], rel=0.05)
+        assert not np.array_equal(kernels[0] * expected[1], output * expected[0])  # each draws its own
 
 
 @pytest.mark.parametrize("normalize_first", [False, True])
@@ -71,14 +95,16 @@ def test_the_decoder_block_continues_from_its_past(normalize_first):
 
 
 LAYERS = {
-    "attention": lambda **kwargs: MultiHeadAttention(H, D, dropout=0.3, **kwargs),
+    "attention": lambda **kwargs: MultiHeadAttention(H, D, 0.3, kernel_stddev=0.1, output_stddev=0.2, **kwargs),
     "tokens": lambda **kwargs: TokenEmbedding(37, D, **kwargs),
+    "unscaled_tokens": lambda **kwargs: TokenEmbedding(37, D, scale=False, stddev=0.1, **kwargs),
     "positions": lambda **kwargs: PositionEmbedding(9, D, learned=True, **kwargs),
     "normalization": lambda **kwargs: LayerNormalization(epsilon=1e-4, **kwargs),
-    "feed_forward": lambda **kwargs: FeedForward(D, F, dropout=0.3, **kwargs),
-    "residual": lambda **kwargs: Residual(D, True, 0.3, **kwargs),
+    "feed_forward": lambda **kwargs: FeedForward(D, F, 0.3, "gelu_tanh", 0.1, 0.2, **kwargs),
+    "residual": lambda **kwargs: Residual(D, True, 0.3, epsilon=1e-4, **kwargs),
     "encoder_block": lambda **kwargs: EncoderBlock(D, F, H, dropout=0.3, normalize_first=True, **kwargs),
     "decoder_block": lambda **kwargs: DecoderBlock(D, F, H, dropout=0.3, normalize_first=True, **kwargs),
+    "gpt2_block": lambda **kwargs: GPT2Block(D, F, H, 0.3, 1e-4, 0.01, **kwargs),
 }
 
 

@@ -58,7 +58,7 @@ def test_json_takes_a_whole_number_for_a_float_and_leaves_defaults_out():
             "tokenizer",
             "source",
             None,
-            "`tokenizer.source` takes one of sentencepiece, byte_pair, characters, symbols; received None.",
+            "`tokenizer.source` takes one of sentencepiece, byte_pair, word_piece, characters, symbols; received None.",
         ),
     ],
 )
@@ -141,8 +141,8 @@ def test_override_parses_by_the_declared_type(assignment, section, field, value)
         ("data.batch_size=big", "`data.batch_size` takes a whole number or none; received 'big'."),
         (
             "tokenizer.target=character",
-            "`tokenizer.target` takes one of sentencepiece, byte_pair, characters, symbols or none; received "
-            "'character'. Did you mean 'characters'?",
+            "`tokenizer.target` takes one of sentencepiece, byte_pair, word_piece, characters, symbols or none; "
+            "received 'character'. Did you mean 'characters'?",
         ),
         ("training.num_steps=0", "`num_steps` must be at least 1; received num_steps=0."),
         (

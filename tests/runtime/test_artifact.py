@@ -113,7 +113,7 @@ class TestAnyRuntime:
 
 class TestLoad:
     def test_the_runtime_without_tensorflow_comes_first(self, exported):
-        assert type(load(exported.directory).backend).__name__ == "OnnxBackend"
+        assert type(load(exported.directory).backend).__module__ == "tfzoo.runtime.onnx"
         assert type(exported.runtimes["saved_model"].backend).__name__ == "SavedModelBackend"
 
     def test_the_options_of_the_export_are_the_default(self, exported):

@@ -1,5 +1,6 @@
 """What a `Predictor` makes of texts and options, on a backend that computes nothing."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 
 from tfzoo.decoding import DecodingConfig
 from tfzoo.errors import RecipeError, UsageError
-from tfzoo.runtime.predictor import BATCH_SIZE, Predictor, decode_batch, encode_batch, row_options
+from tfzoo.runtime.predictor import BATCH_SIZE, Predictor, cut_at_stop, decode_batch, row_options
+from tfzoo.runtime.tasks import encode_prompts, encode_sources
 from tfzoo.text import SymbolTokenizer, pair
 
 LETTERS = pair(SymbolTokenizer("abcdefgh", ""))
-START, END, A = 2, 3, 4
+END, A = 3, 4
 
 
 class Echo:
@@ -34,10 +36,18 @@ class Echo:
                 scores[row, rank] = -rank - len(text) / 100
             if options["temperature"][row] > 0:
                 scores[row] = -(int(options["seed"][row]) % 3)
-        return decode_batch(token_ids, scores, LETTERS)
+        return hypotheses(token_ids, scores)
 
     def logits(self, inputs):
         raise NotImplementedError
+
+    def read(self, text, new_tokens):
+        raise NotImplementedError
+
+
+def hypotheses(token_ids, scores):
+    """The log-probability of a token is minus its id."""
+    return decode_batch({"token_ids": token_ids, "log_probs": -token_ids.astype(np.float32), "scores": scores}, LETTERS)
 
 
 @pytest.fixture
@@ -120,8 +130,10 @@ def test_options_reach_every_row_in_their_types(answer, backend):
     ((_, options),) = backend.calls
     assert {name: (values.dtype.name, values.tolist()) for name, values in options.items()} == {
         "max_length": ("int32", [7, 7]),
+        "min_length": ("int32", [0, 0]),
         "num_beams": ("int32", [3, 3]),
         "length_penalty": ("float32", [1.0, 1.0]),
+        "repetition_penalty": ("float32", [1.0, 1.0]),
         "temperature": ("float32", [0.0, 0.0]),
         "top_k": ("int32", [0, 0]),
         "top_p": ("float32", [1.0, 1.0]),
@@ -150,18 +162,58 @@ def test_samples_have_seeds_of_their_own_and_come_best_first(answer, backend):
 
 
 def test_a_sequence_that_never_ends_keeps_all_its_ids(answer, backend):
-    backend.generate = lambda texts, options: decode_batch(
-        np.full((1, 1, 3), A, np.int32), np.zeros((1, 1), np.float32), LETTERS
-    )
+    backend.generate = lambda texts, options: hypotheses(np.full((1, 1, 3), A, np.int32), np.zeros((1, 1), np.float32))
     ((prediction,),) = answer.generate(["abc"])
-    assert prediction == ("aaa", 0.0, [A, A, A])
+    assert prediction == ("aaa", 0.0, [A, A, A], [-A, -A, -A])
+
+
+def test_an_output_is_cut_before_the_first_stop_string(answer):
+    ((prediction,),) = answer.generate(["abcab"], stop=("xy", "ca", "b"))
+    assert prediction.output == "a"
+    assert prediction.token_ids == [A, A + 1, A + 2, A, A + 1, END]  # what was generated
+    assert answer(["abcab"], stop=("h",)) == ["abcab"]
+    assert cut_at_stop("a.b!", ["!", "."]) == "a"
 
 
 def test_sources_are_padded_and_cut_before_their_end():
-    ids = encode_batch(["ab", "", "abcdef"], LETTERS, 4)
+    (ids,) = encode_sources(["ab", "", "abcdef"], LETTERS, 4, np.array([9, 9, 9])).values()
     assert ids.dtype == np.int32
     assert ids.tolist() == [[A, A + 1, END, 0], [END, 0, 0, 0], [A, A + 1, A + 2, END]]
-    assert encode_batch(["abc"], LETTERS, 1).tolist() == [[END]]
+    (ids,) = encode_sources(["abc"], LETTERS, 1, np.array([9])).values()
+    assert ids.tolist() == [[END]]
+
+
+def test_prompts_keep_their_end_and_leave_room_for_the_answer():
+    inputs = encode_prompts(["ab", "", "abcdef"], LETTERS, 6, np.array([1, 1, 4]))
+    assert inputs["token_ids"].tolist() == [[A, A + 1, 0], [END, 0, 0], [A + 3, A + 4, A + 5]]
+    assert inputs["padding_mask"].tolist() == [[1, 1, 0], [1, 0, 0], [1, 1, 1]]
+    assert {value.dtype for value in inputs.values()} == {np.dtype(np.int32)}
+    one = encode_prompts(["abc"], LETTERS, 6, np.array([99]))  # whatever is asked for, one token is left to go on from
+    assert one["token_ids"].tolist() == [[A + 2]]
+    suffixed = dataclasses.replace(LETTERS, prompt_suffix="h")
+    assert encode_prompts(["a", ""], suffixed, 6, np.array([1, 1]))["token_ids"].tolist() == [[A, A + 7], [A + 7, 0]]
+
+
+class TestPrompts:
+    @pytest.fixture
+    def language_model(self, backend):
+        tokenizer = dataclasses.replace(LETTERS, prompt_suffix="h")
+        return Predictor(backend, tokenizer, DecodingConfig(max_length=4), max_length=8, task="causal_lm")
+
+    def test_one_that_leaves_no_room_is_refused(self, language_model, backend):
+        assert language_model(["abcd"]) == ["abcd"]  # 4 and "h" before 4 more, of which the last is never read
+        with pytest.raises(UsageError) as error:
+            language_model(["a", "abcde"])
+        assert str(error.value) == (
+            "a prompt of 6 tokens leaves no room for max_length=4 more within the model's 8 positions: 'abcde'. "
+            "Shorten it to 5 tokens, lower `max_length`, or set `truncate_prompt` to drop its beginning."
+        )
+        assert len(backend.calls) == 1
+        assert language_model(["abcde"], max_length=3) == ["abcde"]
+
+    def test_or_is_cut_by_the_backend_when_asked(self, language_model, backend):
+        assert language_model(["abcdeabc"], truncate_prompt=True) == ["abcdeabc"]
+        assert backend.calls[0][0] == ["abcdeabc"]
 
 
 def test_row_options_are_one_for_each_row():

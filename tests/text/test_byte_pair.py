@@ -380,10 +380,10 @@ def _replaced(name, old, new):
             r"tokenizer\.json is no tokenizer as GPT-2's: pre_tokenizer\.add_prefix_space is True",
         ),
         (
-            lambda files: _replaced("tokenizer.json", '"BPE"', '"WordPiece"')(
+            lambda files: _replaced("tokenizer.json", '"BPE"', '"Unigram"')(
                 {"tokenizer.json": files["tokenizer.json"]}
             ),
-            r"model\.type is 'WordPiece'",
+            r"model\.type is 'Unigram'",
         ),
     ],
 )

@@ -96,6 +96,26 @@ def test_load_weights_leaves_the_rest_alone(run):
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
 
 
+def test_a_run_that_begins_with_weights_has_them_alone(run, tmp_path):
+    weights = checkpoints.read_weights(checkpoints.newest(run))
+    checkpoints.begin(tmp_path / "new", weights)
+    with pytest.raises(CheckpointError, match="step-00000000 exists already"):
+        checkpoints.begin(tmp_path / "new", weights)
+    model, before = compiled(seed=2), values(compiled(seed=2))
+    checkpoint = checkpoints.best(tmp_path / "new")
+    assert (checkpoint.step, checkpoint.history) == (0, [{"step": 0}])
+    checkpoints.restore(model, checkpoint)
+    given = {id(variable): variable.path.removeprefix("tiny/") for variable in model.weights}
+    assert set(given.values()) == set(weights) == {"dense/bias", "dense/kernel", "embedding/embeddings"}
+    for variable, old in zip([*model.variables, *model.optimizer.variables], before, strict=True):
+        expected = weights[given[id(variable)]] if id(variable) in given else old
+        assert np.array_equal(variable.numpy(), expected), variable.path
+
+
+def test_the_first_measured_checkpoint_is_better_than_none(run):
+    assert checkpoints.best_record([{"step": 0}, *history(9.0)])["step"] == 10
+
+
 def test_load_weights_needs_no_optimizer(run):
     model = tiny.new_model(2)
     model({"token_ids": keras.Input((None,), dtype="int32")})
@@ -237,6 +257,70 @@ def test_newest_and_best_are_kept(tmp_path):
     assert checkpoints.best(tmp_path).step == 20
     assert checkpoints.newest(tmp_path).step == 50
     assert sorted(path.name[:4] for path in (tmp_path / "checkpoints").iterdir()) == ["step"] * 3
+
+
+def test_the_mean_of_the_last_checkpoints(tmp_path):
+    models = [compiled(seed) for seed in (1, 2, 3, 4)]
+    for num, model in enumerate(models, start=1):
+        checkpoints.save(model, tmp_path, history(*range(num)))  # the first is the best
+        checkpoints.prune(tmp_path, 3)
+    checkpoints.save_between(models[0], tmp_path, history(*range(4)), 47, {})
+    assert checkpoints.steps(tmp_path) == [10, 20, 30, 40, 47]
+    averaged = checkpoints.last(tmp_path, 3)
+    assert [checkpoint.step for checkpoint in averaged] == [20, 30, 40]
+    model = compiled(seed=5)
+    before = [variable.numpy() for variable in model.optimizer.variables]
+    checkpoints.load_weights(model, *averaged)
+    for weight, *others in zip(model.get_weights(), *(one.get_weights() for one in models[1:]), strict=True):
+        expected = np.mean(np.stack(others).astype(np.float64), axis=0)
+        np.testing.assert_array_equal(weight, expected.astype(np.float32))
+    for variable, value in zip(model.optimizer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    checkpoints.load_weights(model, averaged[-1])
+    for weight, expected in zip(model.get_weights(), models[3].get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_too_few_checkpoints_to_average(run, tmp_path):
+    message = (
+        r"average_checkpoints=2 needs the last 2 checkpoints; .*checkpoints holds 1 of them. Train the run further"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.last(run, 2)
+    # The best one is there, but is not one of the last.
+    for num in range(2, 5):
+        checkpoints.save(compiled(), run, history(*range(num)))
+        checkpoints.prune(run, 1)
+    assert checkpoints.steps(run) == [10, 40]
+    with pytest.raises(CheckpointError, match="holds 1 of them"):
+        checkpoints.last(run, 2)
+    # Nor are weights from elsewhere a checkpoint of the training.
+    checkpoints.begin(tmp_path / "new", {"dense/bias": np.zeros(3, np.float32)})
+    with pytest.raises(CheckpointError, match="holds 0 of them"):
+        checkpoints.last(tmp_path / "new", 1)
+
+
+def test_a_checkpoint_between_two_records_counts_for_the_resume_alone(tmp_path):
+    model = compiled()
+    progress = {"loss/total": np.float32(2.5), "seconds": np.float64(1 / 3)}
+    checkpoints.save_between(model, tmp_path, [], 7, progress)
+    assert checkpoints.best(tmp_path).step == checkpoints.newest(tmp_path).step == 7
+    checkpoints.save(model, tmp_path, history(3.0))
+    checkpoints.save_between(model, tmp_path, history(3.0), 17, progress)
+    checkpoints.prune(tmp_path, 1)
+    assert checkpoints.steps(tmp_path) == [10, 17]
+    assert checkpoints.best(tmp_path).step == 10
+    between = checkpoints.newest(tmp_path)
+    assert (between.step, between.history) == (17, history(3.0))
+    assert checkpoints.read_progress(between) == progress
+    assert checkpoints.read_progress(checkpoints.best(tmp_path)) == {}
+    other = compiled(seed=2)
+    checkpoints.restore(other, between)
+    for restored, expected in zip(values(other), values(model), strict=True):
+        np.testing.assert_array_equal(restored, expected)
+    checkpoints.save(model, tmp_path, history(3.0, 4.0))
+    checkpoints.prune(tmp_path, 2)
+    assert checkpoints.steps(tmp_path) == [10, 20]
 
 
 def test_half_written_folders_are_ignored_and_cleaned(run):

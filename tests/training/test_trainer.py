@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors import safe_open
 from tensorflow.core.util import event_pb2
 
 from tests.tolerances import tolerance
 from tests.training import tiny
 from tfzoo.errors import CheckpointError, DataError, TfzooError
-from tfzoo.training import checkpoints, fit
+from tfzoo.training import checkpoints, fit, trainer
 
 TIMES = {"seconds", "tokens_per_second"}
 
@@ -108,6 +109,52 @@ def test_keyboard_interrupt_propagates_and_is_resumed(uninterrupted, tmp_path, m
     assert read_metrics(tmp_path) == history
 
 
+SIGNALLED = """
+import os, sys
+from tests.training import tiny
+from tfzoo.training import fit, trainer
+
+number, step = int(sys.argv[2]), int(sys.argv[3])
+
+class Recorder(trainer._Recorder):
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.step + batch == step:
+            os.kill(os.getpid(), number)
+        super().on_train_batch_begin(batch, logs)
+
+trainer._Recorder = Recorder
+fit(tiny.new_model(), tiny.train_dataset, tiny.config(num_steps=7, checkpoint_steps=3, keep_checkpoints=1), sys.argv[1],
+    validation_dataset=tiny.validation_dataset(), verbose=0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "step", "kept"), [(signal.SIGTERM, 4, [3, 4]), (signal.SIGINT, 2, [2]), (signal.SIGTERM, 0, [])]
+)
+def test_a_signal_ends_a_run_between_two_checkpoints(tmp_path, number, step, kept):
+    numbers = {"num_steps": 7, "checkpoint_steps": 3, "keep_checkpoints": 1}
+    run_dir = tmp_path / "run"
+    process = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, run_dir, str(int(number)), str(step)],
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == -signal.SIGINT, process.stderr  # how Python itself ends by KeyboardInterrupt
+    assert f"KeyboardInterrupt: interrupted at step {step}." in process.stderr
+    assert checkpoints.steps(run_dir) == kept
+    if not step:
+        return
+    assert checkpoints.best(run_dir).step == kept[0]
+    model, history = train(run_dir, tiny.new_model(seed=99), **numbers)
+    expected, expected_history = train(tmp_path / "uninterrupted", **numbers)
+    assert_same_state(model, expected)
+    # The metrics of the third step and of those before it go into one record, wherever the run was interrupted.
+    assert without_times(history) == without_times(expected_history)
+    assert read_metrics(run_dir) == history
+    assert checkpoints.steps(run_dir) == checkpoints.steps(tmp_path / "uninterrupted")
+
+
 def read_metrics(run_dir):
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
@@ -129,7 +176,15 @@ def test_records(uninterrupted):
     run_dir, model, history = uninterrupted
     assert read_metrics(run_dir) == history
     measured = ["loss", "nats_per_token", "perplexity", "token_accuracy"]
-    names = {"step", "learning_rate", *TIMES, *measured, *(f"val_{name}" for name in measured)}
+    names = {
+        "step",
+        "learning_rate",
+        "gradient_norm",
+        "padding_share",
+        *TIMES,
+        *measured,
+        *(f"val_{name}" for name in measured),
+    }
     assert [set(record) for record in history] == [names, names]
     assert [record["step"] for record in history] == [2, 4]
     # Updates 2 and 4 of a warm-up of 3 steps to 0.05.
@@ -139,6 +194,54 @@ def test_records(uninterrupted):
         assert record["seconds"] > 0
     num_tokens = sum(float(tf.reduce_sum(weights)) for _, _, weights in tiny.train_dataset(2).take(2))
     assert history[1]["tokens_per_second"] * history[1]["seconds"] == pytest.approx(num_tokens)
+    num_positions = 2 * tiny.BATCH * tiny.LENGTH
+    assert history[1]["padding_share"] == pytest.approx(1 - num_tokens / num_positions)
+
+
+def test_padding_is_what_the_mask_says(tmp_path):
+    def dataset(start_step):
+        def add_mask(inputs, labels, weights):
+            return {**inputs, "padding_mask": tf.constant([[1] * 5 + [0] * 2] * tiny.BATCH)}, labels, weights
+
+        return tiny.train_dataset(start_step).map(add_mask)
+
+    history = fit(tiny.new_model(), dataset, tiny.config(accumulation_steps=2), tmp_path, verbose=0)
+    assert history[0]["padding_share"] == pytest.approx(2 / 7)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_the_gradient_norm_is_that_before_clipping(tmp_path, accumulation_steps):
+    def norm(model):
+        """The global norm of the gradient of the tokens' mean, by the definition."""
+        weights, labels, logits = [], [], []
+        with tf.GradientTape() as tape:
+            for inputs, label, weight in tiny.train_dataset(0).take(accumulation_steps):
+                logits.append(model(inputs))
+                labels.append(label)
+                weights.append(weight)
+            joined = tf.concat(labels, 0), tf.concat(logits, 0)
+            nats = tf.nn.sparse_softmax_cross_entropy_with_logits(*joined)
+            loss = tf.reduce_sum(nats * tf.concat(weights, 0)) / tf.reduce_sum(weights)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, model.trainable_variables)]
+        return sum(np.square(gradient.numpy().astype(np.float64)).sum() for gradient in gradients) ** 0.5
+
+    expected = norm(tiny.new_model(dropout=0.0))
+    numbers = {"clip_norm": 0.05, "label_smoothing": 0.0, "num_steps": 1, "accumulation_steps": accumulation_steps}
+    _, history = train(tmp_path, tiny.new_model(dropout=0.0), **numbers)
+    assert expected > 0.1
+    assert history[0]["gradient_norm"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_progress_line_has_the_numbers_of_the_record(tmp_path, capsys):
+    model = tiny.new_model()
+    history = fit(model, tiny.train_dataset, tiny.config(), tmp_path, verbose=2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "loss:" in line]
+    for line, record in zip(lines, history, strict=True):
+        for name in ("loss", "learning_rate", "gradient_norm", "padding_share", "tokens_per_second"):
+            assert f"{name}: {record[name]:.4f}" in line
+    # A user's own fit afterwards is Keras' own.
+    assert "padding_share" not in model.fit(tiny.train_dataset(0), steps_per_epoch=1, shuffle=False, verbose=0).history
+    assert "compute_metrics" not in vars(model)
 
 
 def test_validation_nats_equal_numpy(uninterrupted):
@@ -170,7 +273,8 @@ def test_tensorboard_goes_on_along_the_steps(tmp_path):
     _, history = train(tmp_path)
     for folder, prefix in (("train", ""), ("validation", "val_")):
         summaries = read_summaries(tmp_path / "tensorboard" / folder)
-        for name in ("loss", "nats_per_token", "perplexity", "token_accuracy"):
+        numbers = () if prefix else ("gradient_norm", "padding_share", "learning_rate", "tokens_per_second")
+        for name in ("loss", "nats_per_token", "perplexity", "token_accuracy", *numbers):
             expected = {record["step"]: record[prefix + name] for record in history}
             assert summaries[name] == pytest.approx(expected)
     assert set(summaries) == {"loss", "nats_per_token", "perplexity", "token_accuracy"}
@@ -183,6 +287,73 @@ def test_steps_need_not_divide(tmp_path):
     assert checkpoints.steps(tmp_path) == [2, 4, 5]
     _, history = train(tmp_path, num_steps=8, validation=False)
     assert [record["step"] for record in history] == [2, 4, 5, 7, 8]
+
+
+def saved_state(run_dir, step):
+    with safe_open(run_dir / "checkpoints" / f"step-{step:08d}" / "state.safetensors", framework="np") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def test_a_moving_average_is_validated_and_used_in_place_of_the_trained_weights(tmp_path, uninterrupted):
+    decay = 0.75
+    model, history = train(tmp_path, ema_decay=decay, checkpoint_steps=1, keep_checkpoints=4)
+    averages, names = {}, {name.removeprefix("trained/") for name in saved_state(tmp_path, 1) if "trained/" in name}
+    assert names == {"dense/bias", "dense/kernel", "embedding/embeddings"}
+    for step in range(1, 5):
+        state = saved_state(tmp_path, step)
+        for name in names:
+            trained = state[f"trained/{name}"].astype(np.float64)
+            averages[name] = decay * averages[name] + (1 - decay) * trained if step > 1 else trained
+            np.testing.assert_allclose(state[f"model/{name}"], averages[name], rtol=0, atol=1e-6)
+        assert not any("average" in name for name in state)
+    # The training itself is that of a run without an average.
+    for name, value in saved_state(uninterrupted[0], 4).items():
+        np.testing.assert_array_equal(state[name.replace("model/", "trained/")], value, err_msg=name)
+    # The model ends with the average, and it is what was validated.
+    for weight in model.weights:
+        np.testing.assert_array_equal(weight.numpy(), state[f"model/{weight.path.removeprefix('tiny/')}"])
+    measured = model.evaluate(tiny.validation_dataset(), verbose=0, return_dict=True)
+    assert measured["nats_per_token"] == pytest.approx(history[-1]["val_nats_per_token"])
+    again, _ = train(tmp_path, tiny.new_model(seed=99), ema_decay=decay, checkpoint_steps=1, keep_checkpoints=4)
+    assert_same_state(again, model)
+
+
+@pytest.mark.parametrize("feature", [{"ema_decay": 0.75}, {"accumulation_steps": 2}])
+def test_a_run_with_a_feature_is_resumed(tmp_path, feature):
+    numbers = {**feature, "num_steps": 7, "checkpoint_steps": 3, "keep_checkpoints": 5}
+    expected, history = train(tmp_path / "one", **numbers)
+    interrupt_at(4, tmp_path / "two", **numbers)
+    model, resumed_history = train(tmp_path / "two", tiny.new_model(seed=99), **numbers)
+    assert_same_run(tmp_path, expected, history, model, resumed_history)
+
+
+def assert_same_run(tmp_path, expected, history, model, resumed_history):
+    """Equal state at the end and at every checkpoint of the runs `one` and `two`, and equal records."""
+    assert_same_state(model, expected)
+    assert without_times(resumed_history) == without_times(history)
+    assert checkpoints.steps(tmp_path / "two") == checkpoints.steps(tmp_path / "one")
+    for step in checkpoints.steps(tmp_path / "one"):
+        one, two = (saved_state(tmp_path / name, step) for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        for name, value in one.items():
+            np.testing.assert_array_equal(two[name], value, err_msg=f"{name} of step {step}")
+
+
+def interrupt_at(step, run_dir, **numbers):
+    """Trains until SIGTERM, which comes when `step` steps are done."""
+
+    original = trainer._Recorder.on_train_batch_begin
+
+    def batch_begin(self, batch, logs=None):
+        if self.step + batch == step:
+            signal.raise_signal(signal.SIGTERM)
+        original(self, batch, logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer._Recorder, "on_train_batch_begin", batch_begin)
+        with pytest.raises(KeyboardInterrupt, match=f"interrupted at step {step}"):
+            train(run_dir, **numbers)
+    assert checkpoints.newest(run_dir).step == step
 
 
 def contrary_dataset():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -12,21 +13,26 @@ from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import UsageError
 
 DATA_HELP = (
-    "tsv:PATH, jsonl:PATH, tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may hold * and end in .gz; "
+    "tsv:PATH, jsonl:PATH, text:PATH, document:PATH, tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may "
+    "hold * and end in .gz; "
     "@0.3 behind it is its weight in a mixture"
 )
 FORMATS = ("saved_model", "onnx")
 RUNTIMES = ("keras", *FORMATS)
 
 _DECODING_HELP = {
-    "max_length": "most tokens to generate, the end token included",
+    "max_length": "most tokens to generate, the end token included; a prompt does not count",
+    "min_length": "fewest tokens to generate before the end token",
     "num_beams": "hypotheses that beam search keeps; 1 = greedy",
     "length_penalty": "how much beam search favours longer outputs; 0 = not at all",
+    "repetition_penalty": "above 1: makes tokens that were there before less likely",
     "temperature": "above 0: sample, the flatter the higher; 0 = search",
     "top_k": "sample among the k likeliest tokens only; 0 = all",
     "top_p": "sample among the likeliest tokens that together hold this probability",
     "seed": "of the sampling: the same seed gives the same outputs",
     "num_return_sequences": "outputs for each input, best first",
+    "stop": "a text at which an output is cut; may be given several times",
+    "truncate_prompt": "drop the beginning of a prompt that is too long, instead of refusing it",
 }
 
 
@@ -70,12 +76,19 @@ def define_runtime(flag_values: flags.FlagValues) -> None:
 
 def define_decoding(flag_values: flags.FlagValues) -> None:
     """Defines one flag for each field of `DecodingConfig`; the recipe gives the value of those left out."""
+    define: dict[type, Callable[..., Any]] = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_bool,
+        tuple: flags.DEFINE_multi_string,
+    }
     for field in dataclasses.fields(DecodingConfig):
-        define = flags.DEFINE_float if isinstance(field.default, float) else flags.DEFINE_integer
-        define(field.name, None, _DECODING_HELP[field.name], flag_values=flag_values)
+        define[type(field.default)](field.name, None, _DECODING_HELP[field.name], flag_values=flag_values)
 
 
 def decoding_overrides(flag_values: flags.FlagValues) -> dict[str, Any]:
     """Returns the decoding flags that were given, by field name."""
     values = {field.name: flag_values[field.name].value for field in dataclasses.fields(DecodingConfig)}
-    return {name: value for name, value in values.items() if value is not None}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
+    }

@@ -23,7 +23,7 @@ import absl.logging
 from absl import flags
 
 import tfzoo
-from tfzoo.cli import demo, evaluate, export, predict, quickstart, show, train, verify
+from tfzoo.cli import convert, demo, evaluate, export, predict, quickstart, show, train, verify
 from tfzoo.cli import list as list_command
 from tfzoo.errors import TfzooError, UsageError, nearest
 
@@ -45,6 +45,7 @@ COMMANDS = {
     "predict": Command(predict),
     "export": Command(export),
     "verify": Command(verify, positional="artifact"),
+    "convert": Command(convert),
     "demo": Command(demo, positional="artifact"),
 }
 

@@ -2,6 +2,7 @@
 
     echo tensor | tfzoo predict --run_dir=runs/g2p
     tfzoo predict --artifact=exports/en-de --runtime=onnx --input=sentences.txt --num_beams=4 --json
+    echo 'Once upon a time' | tfzoo predict --run_dir=runs/gpt2 --temperature=0.8 --stop=. --stream
     tfzoo predict --artifact=exports/en-de --input='texts/*.txt.gz' --output_dir=answers
 
 The last command answers file by file, with progress; run again, it goes on where it was interrupted. With --beam_runner
@@ -12,7 +13,7 @@ The decoding flags that are left out come from the recipe.
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import sys
 
 from absl import flags
@@ -53,6 +54,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )
     flags.DEFINE_bool("json", False, "print one JSON object a line, with the score", flag_values=flag_values)
+    flags.DEFINE_bool(
+        "token_log_probs", False, "with --json: the log-probability of each token, in nats", flag_values=flag_values
+    )
+    flags.DEFINE_bool("stream", False, "print an answer while it is generated", flag_values=flag_values)
     define_decoding(flag_values)
 
 
@@ -68,26 +73,41 @@ def run(flag_values: flags.FlagValues) -> None:
 def _print_answers(path: str, flag_values: flags.FlagValues) -> None:
     if len(flag_values.input) > 1 or flag_values.beam_runner or flag_values.beam_option:
         raise UsageError("several files, and Beam, need a place for their answers: give --output_dir.")
+    if flag_values.stream and flag_values.json:
+        raise UsageError("--stream prints pieces of text, which --json cannot hold; leave one of the two out.")
+    if flag_values.token_log_probs and not flag_values.json:
+        raise UsageError("--token_log_probs needs --json.")
     name = flag_values.input[0] if flag_values.input else "standard input"
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(name, "rb")) if flag_values.input else sys.stdin.buffer
         if imports_tensorflow(flag_values):
             import_tensorflow()
         from tfzoo import runs
-        from tfzoo.offline import decode_lines
+        from tfzoo.offline import as_line, decode_lines
 
         options = decoding_overrides(flag_values)
+        texts = decode_lines(file, name)
+        if flag_values.stream:
+            predictor = runs.load(path, flag_values.runtime)
+            pieces = (itertools.chain(predictor.stream(text, **options), "\n") for text in texts)
+            for piece in itertools.chain.from_iterable(pieces):
+                print(piece, end="", flush=True)
+            return
+        if flag_values.token_log_probs:
+            options["token_log_probs"] = True
         if file.isatty():
             options["batch_size"] = 1
-        answers = runs.predict(path, decode_lines(file, name), runtime=flag_values.runtime, **options)
+        answers = runs.predict(path, texts, runtime=flag_values.runtime, **options)
         if file.isatty():
             print("one text a line; Ctrl-D ends", file=sys.stderr)
         for answer in answers:
-            print(json.dumps(answer, ensure_ascii=False) if flag_values.json else answer["output"], flush=True)
+            print(as_line(answer, flag_values.json), flush=True)
 
 
 def _write_answers(path: str, flag_values: flags.FlagValues) -> None:
     require(flag_values, "input")
+    if flag_values.stream or flag_values.token_log_probs:
+        raise UsageError("--stream and --token_log_probs go to the terminal; leave --output_dir out.")
     if imports_tensorflow(flag_values):
         import_tensorflow()
     arguments = {

@@ -35,6 +35,6 @@ def run(flag_values: flags.FlagValues) -> None:
         print(inspect.getdoc(zoo.ZOO[flag_values.recipe].recipe), end="\n\n")
     print(to_json(recipe))
     import_tensorflow()
-    from tfzoo.models import Transformer
+    from tfzoo.run_folder import build_model
 
-    Transformer(recipe.model).summary(print_fn=print)
+    build_model(recipe).summary(print_fn=print)

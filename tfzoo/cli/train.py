@@ -5,7 +5,8 @@ r"""Trains a recipe; the same command again resumes where it stopped.
     tfzoo train --recipe=transformer_small --run_dir=runs/en-de --data=tsv:train.tsv \
         --validation_data=tsv:validation.tsv --set=training.num_steps=5000 --set=data.batch_tokens=2048
 
-`tfzoo show NAME` prints the fields that --set can change.
+`tfzoo show NAME` prints the fields that --set can change. SIGTERM and SIGINT (Ctrl-C) end a run after the running step,
+which is saved first; the exit code is 130.
 """
 
 from __future__ import annotations

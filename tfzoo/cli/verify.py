@@ -2,8 +2,8 @@
 
     tfzoo verify exports/g2p
 
-Checks the files' checksums and the golden answers, and compares SavedModel with ONNX; ends with exit code 1 and the
-first difference if there is one.
+Checks the files' checksums, the golden answers, the tokenizers and what a server does at its start, and compares
+SavedModel with ONNX; ends with exit code 1 and the first difference if there is one.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ def run(flag_values: flags.FlagValues) -> None:
             print(
                 f"  {name} gives the recorded answers: each token, scores to {found['max_score_difference']:.1e} nats, "
                 f"logits to {found['max_logit_difference']:.1e}"
+            )
+            print(f"  {name} tokenizes as recorded: {found['tokenizer_vectors']} vectors")
+        if name == "saved_model" and name in report:
+            print(
+                f"  {name} answers as a server: {report[name]['served']} texts by serving_default, loaded in two ways, "
+                f"and {report[name]['serving']['num_warm_up_requests']} warm-up requests"
             )
     if COMPARISON in report:
         differences = [probe["max_logit_difference"] for probe in report[COMPARISON]["probes"]]

@@ -5,9 +5,12 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "config": ["DataConfig"],
+        "cleaning": ["clean"],
+        "config": ["CausalLmDataConfig", "DataConfig"],
         "examples": ["encode_source", "seq2seq_example"],
+        "language": ["causal_lm", "causal_lm_windows"],
         "pipeline": ["seq2seq"],
+        "prompts": ["prompt_answer"],
         "sources": ["read"],
     },
 )

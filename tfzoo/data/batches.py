@@ -7,10 +7,12 @@ Every epoch has the same number of batches, so that step n lies in epoch n // nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tfzoo.errors import UsageError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -121,6 +123,44 @@ class BatchPlan:
         import tensorflow as tf
 
         return tf.random.experimental.stateless_shuffle(values, seed) if self._shuffle else values
+
+
+def over_epochs(
+    batches_of: Callable[[tf.Tensor], tf.data.Dataset],
+    example: Callable[..., Any],
+    *,
+    num_batches: int,
+    repeat: bool,
+    start_step: int,
+) -> tf.data.Dataset:
+    """Returns the examples of one epoch's batches, or of all epochs', from batch `start_step` on.
+
+    Args:
+        batches_of: takes an epoch (int64 scalar), gives the dataset of what its batches are made of.
+        example: takes an element of that dataset, gives the batch; it is not called for what is skipped.
+        num_batches: elements in each of these datasets.
+        repeat: True = endless.
+        start_step: batches to skip.
+
+    Returns: a dataset of known cardinality.
+
+    Raises:
+        UsageError: `start_step` is negative.
+    """
+    import tensorflow as tf
+
+    if start_step < 0:
+        raise UsageError(f"`start_step` must be at least 0; received start_step={start_step}.")
+    first_epoch, skipped = divmod(start_step, num_batches)
+    num_left = tf.data.INFINITE_CARDINALITY if repeat else max(0, num_batches - start_step)
+    return (
+        tf.data.Dataset.range(first_epoch, tf.int64.max if repeat else 1)
+        .flat_map(batches_of)
+        .skip(skipped)
+        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .apply(tf.data.experimental.assert_cardinality(num_left))
+        .prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def _mixture(

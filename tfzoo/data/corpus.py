@@ -64,7 +64,7 @@ def tokenize(
     kept_of_spec = []
     for spec in specs:
         num_read = num_kept = 0
-        for chunk in _chunks(read(spec)):
+        for chunk in chunks(read(spec)):
             sources, targets = zip(*chunk, strict=True)
             # One token beyond the limit is enough to see that an example is too long.
             source_ids = encode_source(tf.constant(sources), tokenizers.source, max_source_length + 1)
@@ -91,6 +91,7 @@ def tokenize(
     return Corpus(source_ids, target_ids, np.repeat(np.arange(len(specs)), kept_of_spec))
 
 
-def _chunks(records: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+def chunks(records: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Yields the records in lists of as many as are tokenized at once."""
     while chunk := list(itertools.islice(records, _CHUNK)):
         yield chunk

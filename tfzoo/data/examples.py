@@ -36,6 +36,34 @@ def encode_source(strings: tf.Tensor, tokenizer: Tokenizer, max_length: int) -> 
     return tf.concat([ids, tf.fill((ids.nrows(), 1), END_ID)], axis=1)
 
 
+def encode_prompt(strings: tf.Tensor, tokenizer: Tokenizer, max_length: int | tf.Tensor) -> dict[str, tf.Tensor]:
+    """Tokenizes prompts; an empty one is the end token, as before a document; a longer one loses its head.
+
+    With letters from id 4 (a = 4, b = 5, ...), end token 3, padding 0 and max_length=2:
+
+        ["b", "abc", ""]  ->  token_ids [[5, 0], [5, 6], [3, 0]], padding_mask [[1, 0], [1, 1], [1, 0]]
+
+    Args:
+        strings: (B,) string.
+        tokenizer: of prompt and answer.
+        max_length: most tokens, at least 1; or (B,) int32, one number for each row.
+
+    Returns: `token_ids` (B, P) int32 and `padding_mask` (B, P) int32, 1 = real.
+    """
+    import tensorflow as tf
+
+    ids = tokenizer.tokenize(strings)
+    is_empty = tf.cast(ids.row_lengths() == 0, tf.int64)
+    starts = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(is_empty)], tokenizer.end_id), is_empty)
+    ids = tf.concat([starts.with_row_splits_dtype(ids.row_splits.dtype), ids], axis=1)
+    lengths = tf.cast(ids.row_lengths(), tf.int32)
+    kept = tf.minimum(lengths, max_length)
+    mask = tf.sequence_mask(kept)  # (B, P)
+    places = tf.where(mask, (lengths - kept)[:, tf.newaxis] + tf.range(tf.shape(mask)[1]), 0)
+    token_ids = tf.gather(ids.to_tensor(tokenizer.pad_id), places, batch_dims=1)
+    return {"token_ids": tf.where(mask, token_ids, tokenizer.pad_id), "padding_mask": tf.cast(mask, tf.int32)}
+
+
 def seq2seq_example(
     source_ids: tf.RaggedTensor,
     target_ids: tf.RaggedTensor,

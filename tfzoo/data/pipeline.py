@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tfzoo.data.batches import BatchPlan
+from tfzoo.data.batches import BatchPlan, over_epochs
 from tfzoo.data.config import DataConfig
 from tfzoo.data.corpus import tokenize
 from tfzoo.data.examples import Seq2SeqBatch, seq2seq_example
 from tfzoo.data.sources import weight
 from tfzoo.errors import DataError, UsageError
 from tfzoo.text.pairs import TokenizerPair, pair
-from tfzoo.text.special_tokens import PAD_ID
+from tfzoo.text.special_tokens import END_ID, PAD_ID, START_ID
 from tfzoo.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -74,16 +74,16 @@ def seq2seq(
         max_target_length=max_target_length,
         seed=seed,
     )
-    if start_step < 0:
-        raise UsageError(f"`start_step` must be at least 0; received start_step={start_step}.")
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
     weights = [weight(spec) for spec in specs]
     tokenizers = pair(tokenizer)
     for side in (tokenizers.source, tokenizers.target):
-        if side.pad_id != PAD_ID:
+        ids = (side.pad_id, side.start_id, side.end_id)
+        if ids != (PAD_ID, START_ID, END_ID):
             raise UsageError(
-                f"`tokenizer` must pad with id {PAD_ID}; received a {type(side).__name__}, whose is {side.pad_id}. "
-                "Use the tokenizer source 'sentencepiece', 'characters' or 'symbols'."
+                f"`tokenizer` must pad, start and end with the ids {PAD_ID}, {START_ID} and {END_ID}; received a "
+                f"{type(side).__name__} with {', '.join(map(str, ids))}. Use the tokenizer source 'sentencepiece', "
+                "'characters', 'symbols' or 'word_piece' (one that was trained here)."
             )
     corpus = tokenize(specs, tokenizers, max_source_length=max_source_length, max_target_length=max_target_length)
     plan = BatchPlan(
@@ -111,13 +111,10 @@ def seq2seq(
             lengths["target_length"] = tf.minimum(length, max_target_length)
         return seq2seq_example(tf.gather(corpus.source_ids, indices), tf.gather(corpus.target_ids, indices), **lengths)
 
-    first_epoch, skipped = divmod(start_step, plan.num_batches)
-    num_left = tf.data.INFINITE_CARDINALITY if repeat else max(0, plan.num_batches - start_step)
-    return (
-        tf.data.Dataset.range(first_epoch, tf.int64.max if repeat else 1)
-        .flat_map(lambda epoch: tf.data.Dataset.from_tensor_slices(plan.batches(epoch)))
-        .skip(skipped)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .apply(tf.data.experimental.assert_cardinality(num_left))
-        .prefetch(tf.data.AUTOTUNE)
+    return over_epochs(
+        lambda epoch: tf.data.Dataset.from_tensor_slices(plan.batches(epoch)),
+        example,
+        num_batches=plan.num_batches,
+        repeat=repeat,
+        start_step=start_step,
     )

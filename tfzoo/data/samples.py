@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
+from tfzoo.data.python_docs import documents, without_copies
 from tfzoo.errors import DataError, UsageError, nearest
 
 _SHARES = {"train": 90, "validation": 5, "test": 5}  # percent
 
 
-def read_sample(name: str, split: str = "train") -> Iterator[tuple[str, str]]:
-    """Yields the (source, target) pairs of a sample.
+def read_sample(name: str, split: str = "train") -> Iterator[tuple[str, ...]]:
+    """Yields the records of a sample: (source, target), or (text,) where `SAMPLE_COLUMNS` says 1.
 
     Args:
-        name: "cmudict" or "cmudict_stress".
+        name: "cmudict", "cmudict_stress" or "python_docs".
         split: "train" (90 %), "validation" (5 %) or "test" (5 %).
 
     Raises:
@@ -58,10 +59,37 @@ def cmudict_stress(split: str) -> Iterator[tuple[str, str]]:
             yield word, " ".join(phonemes)
 
 
-SAMPLES: dict[str, Callable[[str], Iterator[tuple[str, str]]]] = {
+def python_docs(split: str) -> Iterator[tuple[str]]:
+    """Yields ("The assert statement ...",): a topic of `help()`, or all docstrings of a standard library module.
+
+    English prose about Python, from the sources of the CPython that runs; see `tfzoo.data.python_docs`. A hash of the
+    topic's or the package's name decides about the split, so that all modules of a package stay in one split, and a
+    document to validate or test that repeats what is trained on is left out. CPython 3.11.7 has 465 documents of
+    1,788,457 characters to train on, 80 of 258,415 to validate and 56 of 99,810 to test; another version has
+    somewhat others, and so has a distribution that packs parts of the library by themselves.
+
+    Args:
+        split: "train", "validation" or "test".
+
+    Raises:
+        DataError: this Python came without the sources of its standard library.
+    """
+
+    def of(name: str) -> Iterator[str]:
+        return documents(lambda key: _split_of(key) == name)
+
+    found = of(split) if split == "train" else without_copies(of(split), of("train"))
+    return ((text,) for text in found)
+
+
+SAMPLES: dict[str, Callable[[str], Iterator[tuple[str, ...]]]] = {
     "cmudict": cmudict,
     "cmudict_stress": cmudict_stress,
+    "python_docs": python_docs,
 }
+
+SAMPLE_COLUMNS = {"cmudict": 2, "cmudict_stress": 2, "python_docs": 1}
+"""Texts in a record: 2 = (source, target), 1 = (text,)."""
 
 
 def _split_of(key: str) -> str:

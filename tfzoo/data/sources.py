@@ -3,14 +3,15 @@
 | specification | a record |
 |---|---|
 | `text:PATH` | a line |
+| `document:PATH` | a whole file, without its last line end |
 | `tsv:PATH` | a line of source<TAB>target; nothing is quoted or escaped |
-| `jsonl:PATH` | a line of JSON: {"source": ..., "target": ...}, or {"text": ...} for one column |
+| `jsonl:PATH` | a line of JSON: {"source": ..., "target": ...}, or {"text": ...} for one column; texts may hold lines |
 | `tfds:NAME[/CONFIG][:SPLIT]` | a supervised pair of texts of a TensorFlow dataset; SPLIT is "train" if left out |
-| `sample:NAME[:SPLIT]` | a pair of a sample that an installed package carries |
+| `sample:NAME[:SPLIT]` | a record of a sample that an installed package carries: a pair, or a text for `python_docs` |
 
 PATH may be a glob, whose files are read in the order of their names; `.gz` files are decompressed. Files are UTF-8,
 with or without a byte order mark, with Unix or Windows line ends. Lines of white space alone are skipped wherever they
-stand. "@0.3" behind a specification is its weight in a mixture.
+stand; in a document they count. "@0.3" behind a specification is its weight in a mixture.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tfzoo.data.samples import read_sample
+from tfzoo.data.samples import SAMPLE_COLUMNS, read_sample
 from tfzoo.errors import DataError, UsageError, nearest
 
 _FIELDS = {1: ("text",), 2: ("source", "target")}
@@ -37,7 +38,7 @@ def read(spec: str, columns: int = 2) -> Iterator[tuple[str, ...]]:
 
     Args:
         spec: see the table above.
-        columns: 2 = (source, target), 1 = (text,).
+        columns: 2 = (source, target), 1 = (text,), a document for a language model.
 
     Raises:
         UsageError: an unknown scheme, sample or split, or one that has no such columns.
@@ -46,14 +47,22 @@ def read(spec: str, columns: int = 2) -> Iterator[tuple[str, ...]]:
     scheme, location = _parse(spec)
     if columns not in _FIELDS:
         raise UsageError(f"`columns` must be 1 or 2; received columns={columns}.")
-    if scheme == "text" and columns != 1:
-        raise UsageError(f"{spec}: `text:` has one column, and two are needed; use `tsv:` or `jsonl:`.")
+    if scheme in ("text", "document") and columns != 1:
+        raise UsageError(f"{spec}: `{scheme}:` has one column, and two are needed; use `tsv:` or `jsonl:`.")
+    if scheme == "tfds" and columns != 2:
+        raise UsageError(f"{spec}: `tfds:` has two columns, and one is needed; use `text:` or `jsonl:`.")
     if scheme in ("tfds", "sample"):
-        if columns != 2:
-            raise UsageError(f"{spec}: `{scheme}:` has two columns, and one is needed; use `text:` or `jsonl:`.")
         name, _, split = location.partition(":")
-        reader = _read_tfds if scheme == "tfds" else read_sample
-        return reader(name, split or "train")
+        if scheme == "tfds":
+            return _read_tfds(name, split or "train")
+        records = read_sample(name, split or "train")
+        if SAMPLE_COLUMNS[name] != columns:
+            fitting = ", ".join(f"`sample:{one}`" for one, count in SAMPLE_COLUMNS.items() if count == columns)
+            has, needed = ("two columns", "one is") if columns == 1 else ("one column", "two are")
+            raise UsageError(f"{spec}: this sample has {has}, and {needed} needed; use {fitting}, or files of yours.")
+        return records
+    if scheme == "document":
+        return _read_documents(_files(location))
     parse = {"text": _parse_text, "tsv": _parse_tsv, "jsonl": _parse_jsonl}[scheme]
     return _read_files(_files(location), parse, columns)
 
@@ -75,7 +84,7 @@ def weight(spec: str) -> float | None:
     return float(match[1])
 
 
-_SCHEMES = ("text", "tsv", "jsonl", "tfds", "sample")
+_SCHEMES = ("text", "document", "tsv", "jsonl", "tfds", "sample")
 _WEIGHT = re.compile(r"@(\d+(?:\.\d*)?|\.\d+)$")
 
 
@@ -109,6 +118,8 @@ def _read_files(
     for path in files:
         is_empty = True
         for number, line in _lines(path):
+            if not line.strip():
+                continue
             is_empty = False
             place = f"{path}:{number}"
             record = parse(line, columns, place)
@@ -120,8 +131,16 @@ def _read_files(
             raise DataError(f"{path}: the file is empty; name a file with at least one line of text.")
 
 
+def _read_documents(files: list[Path]) -> Iterator[tuple[str]]:
+    for path in files:
+        text = "\n".join(line for _, line in _lines(path))
+        if not text.strip():
+            raise DataError(f"{path}: the file is empty; name a file with text in it.")
+        yield (text,)
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields line numbers from 1 and lines without their ends; lines of white space alone are skipped."""
+    """Yields line numbers from 1 and lines without their ends."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -132,8 +151,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                         f"{path}:{number}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not "
                         "UTF-8; convert the file, for example with `iconv -f LATIN1 -t UTF-8`."
                     ) from error
-                if text.strip():
-                    yield number, text.rstrip("\r\n")
+                yield number, text.rstrip("\r\n")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Arithmetic is modulo a prime p with 5 not dividing p - 1, so that x -> x^5 is a permutation of 0 .. p - 1, and p^2
-# fits int64. The round constants are the decimals of pi in groups of nine.
-PRIME = 2**31 - 1
-ROUND_CONSTANTS = (141592653, 589793238, 462643383, 279502884, 197169399, 375105820)
+from tfzoo.decoding.config import PRIME, ROUND_CONSTANTS
 
 
 def uniform(*keys: tf.Tensor) -> tf.Tensor:

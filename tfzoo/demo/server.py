@@ -18,11 +18,12 @@ from absl import logging
 from tfzoo.demo import onnxruntime_web
 from tfzoo.errors import ArtifactError, UsageError
 from tfzoo.runtime.artifact import MANIFEST, read_manifest
-from tfzoo.runtime.onnx_names import DECODER, ENCODER, GENERATE
+from tfzoo.runtime.onnx_names import DECODER, ENCODER, GENERATE, MODEL
 
 PAGE = Path(__file__).parent / "page"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+GRAPHS = {"seq2seq": (GENERATE, ENCODER, DECODER), "causal_lm": (GENERATE, MODEL)}  # by task, what the page runs
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -85,11 +86,12 @@ class DemoServer(ThreadingHTTPServer):
 def _files(artifact_dir: Path, onnxruntime_web_dir: Path) -> dict[str, Path]:
     """Returns decoded URL path -> file: all that the server ever reads."""
     manifest = read_manifest(artifact_dir)
-    lacking = [name for name in (GENERATE, ENCODER, DECODER) if name not in manifest["files"]]
+    graphs = GRAPHS[manifest["task"]]
+    lacking = [name for name in graphs if name not in manifest["files"]]
     if lacking:
         raise UsageError(
-            f"the page runs {GENERATE}, {ENCODER} and {DECODER}; {artifact_dir} lacks {', '.join(lacking)}. "
-            "Export a sequence-to-sequence model with --formats=saved_model,onnx."
+            f"the page runs {', '.join(graphs)}; {artifact_dir} lacks {', '.join(lacking)}. "
+            "Export the model with --formats=saved_model,onnx."
         )
     table = {"/": PAGE / "index.html"}
     table |= {f"/{path.name}": path for path in PAGE.iterdir() if path.suffix in (".mjs", ".css")}

@@ -5,5 +5,5 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submodules=["likelihood", "text_metrics"],
-    submod_attrs={"config": ["EvaluationConfig"], "text_metrics": ["score"]},
+    submod_attrs={"config": ["EvaluationConfig"], "perplexity": ["perplexity"], "text_metrics": ["score"]},
 )

@@ -1,20 +1,21 @@
-"""How likely a model finds given targets: loss, perplexity and token accuracy, from any runtime's logits."""
+"""How likely a model finds given tokens: loss, perplexity and token accuracy, from any runtime's logits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from absl import logging
 
 from tfzoo.errors import DataError
-from tfzoo.runtime.predictor import encode_batch
+from tfzoo.runtime.tasks import encode_sources, padded
 from tfzoo.text import TokenizerPair
 
 BATCH_SIZE = 64  # examples that are scored together
 
 Logits = Callable[[dict[str, np.ndarray]], np.ndarray]
+Batch = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]  # inputs, labels, weights
 
 
 def likelihood(
@@ -28,8 +29,7 @@ def likelihood(
         tokenizer: of both sides.
         max_length: longest target in tokens, the end token included; longer ones are left out and counted in the log.
 
-    Returns: `loss` (nats per token), `perplexity` (its exponential), `token_accuracy` (share of tokens whose logit is
-        the highest) and `num_tokens`.
+    Returns: as `token_likelihood`.
 
     Raises:
         DataError: no target is short enough.
@@ -43,28 +43,43 @@ def likelihood(
         logging.info("likelihood: %d targets longer than %d tokens left out.", len(examples) - len(short), max_length)
     if not short:
         raise DataError(f"there is no target of at most {max_length} tokens to score.")
-    loss, num_correct, num_tokens = 0.0, 0, 0
-    for first in range(0, len(short), BATCH_SIZE):
-        sources, targets = zip(*short[first : first + BATCH_SIZE], strict=True)
-        labels = np.full((len(targets), len(targets[-1])), target.pad_id, np.int32)
-        weights = np.zeros(labels.shape, bool)
-        for row, ids in enumerate(targets):
-            labels[row, : len(ids)] = ids
-            weights[row, : len(ids)] = True
-        start = np.full((len(targets), 1), target.start_id, np.int32)
+    return token_likelihood(logits, _batches(short, tokenizer, max_length))
+
+
+def _batches(examples: list[tuple[str, list[int]]], tokenizer: TokenizerPair, max_length: int) -> Iterator[Batch]:
+    target = tokenizer.target
+    for first in range(0, len(examples), BATCH_SIZE):
+        sources, rows = zip(*examples[first : first + BATCH_SIZE], strict=True)
+        labels = padded(rows, target.pad_id)
+        weights = padded([[1] * len(row) for row in rows], 0)
+        start = np.full((len(rows), 1), target.start_id, np.int32)
         shifted = np.concatenate([start, labels[:, :-1]], axis=1)
-        scores = logits(
-            {
-                "encoder_token_ids": encode_batch(sources, tokenizer, max_length),
-                "decoder_token_ids": np.where(weights, shifted, np.int32(target.pad_id)),
-            }
-        ).astype(np.float64)
+        inputs = encode_sources(sources, tokenizer, max_length, weights)
+        inputs["decoder_token_ids"] = np.where(weights > 0, shifted, np.int32(target.pad_id))
+        yield inputs, labels, weights
+
+
+def token_likelihood(logits: Logits, batches: Iterable[Batch]) -> dict[str, float]:
+    """Adds up over batches what the model finds of each label that counts.
+
+    Args:
+        logits: model inputs, (B, T) int32 each -> (B, T, V) float32.
+        batches: inputs, labels (B, T) int32 and weights (B, T); a label counts where its weight is above 0.
+
+    Returns: `loss` (nats per token), `perplexity` (its exponential), `token_accuracy` (share of tokens whose logit is
+        the highest) and `num_tokens`.
+    """
+    loss, num_correct, num_tokens = 0.0, 0, 0
+    for inputs, labels, weights in batches:
+        counts = weights > 0
+        scores = logits(inputs)[counts].astype(np.float64)  # (N, V)
+        labels = labels[counts]
         highest = scores.max(axis=-1, keepdims=True)
-        normalizer = highest[..., 0] + np.log(np.exp(scores - highest).sum(axis=-1))
-        of_label = np.take_along_axis(scores, labels[..., np.newaxis], axis=-1)[..., 0]
-        loss += float((normalizer - of_label)[weights].sum())
-        num_correct += int((scores.argmax(axis=-1) == labels)[weights].sum())
-        num_tokens += int(weights.sum())
+        normalizer = highest[:, 0] + np.log(np.exp(scores - highest).sum(axis=-1))
+        of_label = np.take_along_axis(scores, labels[:, np.newaxis], axis=-1)[:, 0]
+        loss += float((normalizer - of_label).sum())
+        num_correct += int((scores.argmax(axis=-1) == labels).sum())
+        num_tokens += len(labels)
     return {
         "loss": loss / num_tokens,
         "perplexity": math.exp(loss / num_tokens),

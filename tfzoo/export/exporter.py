@@ -23,16 +23,15 @@ from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import UsageError, nearest
 from tfzoo.export import manifest as manifests
 from tfzoo.export import serving_rules
-from tfzoo.export.huggingface import config_files, limit_tokenizers
+from tfzoo.export.huggingface import config_files, fit_tokenizers
 from tfzoo.export.model_card import model_card
-from tfzoo.export.onnx import write_onnx
+from tfzoo.export.onnx_graphs import write_onnx
 from tfzoo.export.saved_model import write_saved_model
 from tfzoo.export.serving_kit import MODEL_NAME, write_serving_kit
 from tfzoo.export.tokenizer_vectors import write_vectors
 from tfzoo.export.verify import probes, prove, record
 from tfzoo.runtime.artifact import FORMAT_VERSION
 from tfzoo.runtime.keras import KerasBackend
-from tfzoo.runtime.predictor import row_options
 from tfzoo.text import Tokenizer, TokenizerPair, pair
 
 FORMATS = ("saved_model", "onnx")
@@ -102,7 +101,7 @@ def _build(
     texts: Sequence[str],
 ) -> dict[str, Any]:
     tokenizer.save(directory)
-    limit_tokenizers(directory, model.config.max_sequence_length)
+    fit_tokenizers(directory, model.config.max_sequence_length, model.task)
     tokenizers = write_vectors(directory, tokenizer, texts[:NUM_TEXTS])
     for file_name, content in config_files(model.config, decoding).items():
         manifests.write_json(directory / file_name, content)
@@ -117,10 +116,7 @@ def _build(
     logging.info("proving %s", ", ".join(formats))
     reference = KerasBackend(model, tokenizer)
     config = model.config
-    counts = {
-        "encoder_token_ids": config.source_vocabulary_size or config.vocabulary_size,
-        "decoder_token_ids": config.vocabulary_size,
-    }
+    counts = _token_id_counts(model)
     inputs = probes(counts, config.max_sequence_length, config.pad_id)
     texts = [*(texts[:NUM_TEXTS] or _random_texts(tokenizer, config.max_sequence_length)), ""]
     manifest: dict[str, Any] = {
@@ -133,7 +129,9 @@ def _build(
         "tokenizers": tokenizers,
         "max_length": config.max_sequence_length,
         "pad_id": config.pad_id,
-        "decoding": dataclasses.asdict(decoding),
+        "end_id": config.end_id,
+        "prompt_suffix": tokenizer.prompt_suffix,
+        "decoding": {**dataclasses.asdict(decoding), "stop": list(decoding.stop)},  # as JSON gives it back
         "recipe": recipe,
         "metrics": metrics or {},
         "versions": manifests.package_versions(),
@@ -142,8 +140,7 @@ def _build(
     }
     if "saved_model" in formats:
         write_serving_kit(directory, manifest)
-    served = [row[0] for row in reference.generate(texts, row_options(decoding, len(texts))).outputs]
-    manifest["proof"] = prove(directory, manifest, reference, tokenizer, inputs, served)
+    manifest["proof"] = prove(directory, manifest, reference, tokenizer, inputs)
     (directory / "README.md").write_text(model_card(manifest), encoding="utf-8")
     manifest["variables"] = manifests.variable_digests(model)
     manifest["weights"] = manifests.weight_digests(directory)
@@ -177,12 +174,10 @@ def _check_arguments(
             "`decoding` must not generate more tokens than the model has positions; received "
             f"max_length={decoding.max_length}, max_sequence_length={model.config.max_sequence_length}."
         )
+    counts = [*_token_id_counts(model).values()]
     expected = {
-        "source": (
-            tokenizer.source.vocabulary_size,
-            model.config.source_vocabulary_size or model.config.vocabulary_size,
-        ),
-        "target": (tokenizer.target.vocabulary_size, model.config.vocabulary_size),
+        "source": (tokenizer.source.vocabulary_size, counts[0]),
+        "target": (tokenizer.target.vocabulary_size, counts[-1]),
     }
     for side, (num_ids, num_embedded) in expected.items():
         if num_ids != num_embedded:
@@ -196,6 +191,14 @@ def _check_arguments(
                     f"`tokenizer` does not fit the model: its {side} side has {name}="
                     f"{getattr(getattr(tokenizer, side), name)}, the model {name}={getattr(model.config, name)}."
                 )
+
+
+def _token_id_counts(model: keras.Model) -> dict[str, int]:
+    """Input name -> number of token ids that it may hold."""
+    counts = {name: model.config.vocabulary_size for name in model.input_signature() if name.endswith("token_ids")}
+    if model.task == "seq2seq" and model.config.source_vocabulary_size is not None:
+        counts["encoder_token_ids"] = model.config.source_vocabulary_size
+    return counts
 
 
 def _check_json(**arguments: Any) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+from tfzoo.runtime import onnx_names
+from tfzoo.runtime.tasks import TASKS
+
+_PIPELINES = {"seq2seq": "text2text-generation", "causal_lm": "text-generation"}
+_KINDS = {"seq2seq": "sequence-to-sequence model", "causal_lm": "language model"}
 
 
 def model_card(manifest: dict[str, Any]) -> str:
@@ -20,13 +27,13 @@ def _header(manifest: dict[str, Any]) -> str:
     origin = f", trained by the recipe `{recipe['name']}`" if recipe and "name" in recipe else ""
     return f"""---
 library_name: tfzoo
-pipeline_tag: text2text-generation
+pipeline_tag: {_PIPELINES[manifest["task"]]}
 tags: [tfzoo, {", ".join(manifest["formats"])}]
 ---
 
 # {manifest["name"]}
 
-A sequence-to-sequence model of {manifest["num_parameters"]:,} parameters{origin}.
+A {_KINDS[manifest["task"]]} of {manifest["num_parameters"]:,} parameters{origin}.
 Exported by tfzoo {manifest["versions"]["tfzoo"]} with TensorFlow {manifest["versions"]["tensorflow"]}.
 """
 
@@ -34,10 +41,12 @@ Exported by tfzoo {manifest["versions"]["tfzoo"]} with TensorFlow {manifest["ver
 def _use(manifest: dict[str, Any]) -> str:
     name, texts = manifest["name"], manifest["golden"]["texts"]
     greedy = manifest["golden"]["searches"]["greedy"]
+    text_input = TASKS[manifest["task"]].text_input
+    gives = {"seq2seq": "gives", "causal_lm": "goes on with"}[manifest["task"]]
     parts = [
         f"""## Use
 
-The text {texts[0]!r} gives {greedy["outputs"][0]!r} by greedy search.
+The text {texts[0]!r} {gives} {greedy["outputs"][0]!r} by greedy search.
 
 ```python
 import tfzoo
@@ -52,27 +61,33 @@ print(answer([{texts[0]!r}]))
 
 ```sh
 serving/docker_run.sh
-curl -d '{{"inputs": {{"source": ["..."]}}}}' http://localhost:8501/v1/models/{name}:predict
+curl -d '{{"inputs": {{"{text_input}": ["..."]}}}}' http://localhost:8501/v1/models/{name}:predict
 ```
 
 `serving/` also has Docker Compose, Kubernetes and KServe files, clients in Python (REST, gRPC), Node and curl, the
 interface as OpenAPI, and `request.json` with `response.json`, its true answer.
 
 The signature `generate` also takes {", ".join(f"`{option}`" for option in greedy["options"])}, one number for each
-row. `tokens` takes ids padded with 0 and gives logits.
+row. `tokens` takes ids padded with {manifest["pad_id"]} and gives logits.
 """)
     if "onnx" in manifest["formats"]:
-        parts.append("""ONNX Runtime: `onnx/generate.onnx` searches in one call; `onnx/encoder_model.onnx` and
-`onnx/decoder_model_merged.onnx` are for a loop of your own. manifest.json lists inputs and outputs. The loop: the first
-call of the decoder has the start token, `use_cache_branch` [false] and each `past_key_values.*` of length 0; a later
-one has the token before, [true] and what came out as `present.*`.
-""")
-        parts.append(_hugging_face(name, "tokenizer.json" in manifest["tokenizers"]))
+        architecture = _architecture(manifest)
+        parts.append(f"ONNX Runtime: `{onnx_names.GENERATE}` searches in one call; {_LOOPS[architecture]}")
+        parts.append(_HUGGING_FACE[architecture](manifest))
     return "\n".join(parts)
 
 
-def _hugging_face(name: str, shared: bool) -> str:
-    if shared:
+def _architecture(manifest: dict[str, Any]) -> str:
+    """What a loop over the graphs carries: "encoder_decoder", "decoder" (keys and values) or "recurrent" (states)."""
+    if manifest["task"] == "seq2seq":
+        return "encoder_decoder"
+    inputs = manifest["onnx"][onnx_names.MODEL]["inputs"]
+    return "decoder" if any(name.startswith("past_key_values") for name in inputs) else "recurrent"
+
+
+def _encoder_decoder(manifest: dict[str, Any]) -> str:
+    name = manifest["name"]
+    if "tokenizer.json" in manifest["tokenizers"]:
         tokenizers = f"""source = target = AutoTokenizer.from_pretrained("{name}")"""
         browser = f"""transformers.js: `pipeline("translation", "{name}", {{dtype: "fp32"}})`; give `max_new_tokens` in
 the call, for its own default exceeds short models."""
@@ -99,6 +114,92 @@ Python, give the tokens of this model. transformers.js has no beam search; give 
 goes on behind the end of the shorter answers. `tokenizer_vectors.json` holds texts
 with their ids for a tokenizer of your own, and says where Hugging Face's are known to differ.
 """
+
+
+def _decoder(manifest: dict[str, Any]) -> str:
+    name = manifest["name"]
+    return f"""{_own_loop(manifest)}
+Hugging Face's tools open the folder as a model repository:
+
+```python
+from optimum.onnxruntime import ORTModelForCausalLM
+from transformers import AutoTokenizer
+
+model = ORTModelForCausalLM.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+inputs = tokenizer(["{_prompt(manifest)}"], padding=True, add_special_tokens=False, return_tensors="pt")
+print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True))
+```
+
+transformers.js: `pipeline("text-generation", "{name}", {{dtype: "fp32"}})`; give `max_new_tokens` in the call, for its
+own default exceeds short models. Both repeat the prompt before the answer, want at least one token (an empty prompt is
+the end token here), and refuse none that leaves no room. Greedy search, and beam search with
+`length_penalty=0, early_stopping=True` in Python, give the tokens of this model; samples are drawn from other random
+numbers. `tokenizer_vectors.json` holds texts with their ids for a tokenizer of your own, and says where Hugging Face's
+are known to differ.
+"""
+
+
+def _prompt(manifest: dict[str, Any]) -> str:
+    """A prompt as a literal in code, with what the model learnt to see behind it."""
+    return "..." + json.dumps(manifest["prompt_suffix"], ensure_ascii=False)[1:-1]
+
+
+def _own_loop(manifest: dict[str, Any]) -> str:
+    """The loop as Python: keys and values have an open length, which begins at 0; a recurrent state has none."""
+    name = manifest["name"]
+    return f"""```python
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("{name}/tokenizer.json")
+model = onnxruntime.InferenceSession("{name}/{onnx_names.MODEL}")
+past = {{}}
+for value in model.get_inputs()[2:]:
+    sizes = [size if isinstance(size, int) else 0 for size in value.shape[1:]]
+    past[value.name] = np.zeros([1, *sizes], np.float32)
+token_ids = tokenizer.encode("{_prompt(manifest)}", add_special_tokens=False).ids
+num_read, answer = 0, []
+while len(answer) < {manifest["decoding"]["max_length"]} and {manifest["end_id"]} not in answer:
+    num_read += len(token_ids)
+    feed = {{"input_ids": np.array([token_ids]), "attention_mask": np.ones([1, num_read], np.int64)}}
+    outputs = model.run(None, feed | past)
+    found = dict(zip([value.name for value in model.get_outputs()], outputs))
+    past = {{key: found["present." + key.split(".", 1)[1]] for key in past}}
+    token_ids = [int(found["logits"][0, -1].argmax())]
+    answer += token_ids
+print(tokenizer.decode(answer))
+```
+"""
+
+
+def _recurrent(manifest: dict[str, Any]) -> str:
+    return f"""{_own_loop(manifest)}
+Hugging Face's model classes have no such architecture; its tokenizer opens there, by `tokenizer.json`.
+`tokenizer_vectors.json` holds texts with their ids for a tokenizer of your own, and says where it is known to differ.
+"""
+
+
+_HUGGING_FACE = {"encoder_decoder": _encoder_decoder, "decoder": _decoder, "recurrent": _recurrent}
+_LOOPS = {
+    "encoder_decoder": f"""`{onnx_names.ENCODER}` and
+`{onnx_names.DECODER}` are for a loop of your own. manifest.json lists inputs and outputs. The loop: the first
+call of the decoder has the start token, `use_cache_branch` [false] and each `past_key_values.*` of length 0; a later
+one has the token before, [true] and what came out as `present.*`.
+""",
+    "decoder": f"""`{onnx_names.MODEL}` is for a loop of your own.
+manifest.json lists inputs and outputs. The loop: the first call has the prompt, an `attention_mask` of ones and each
+`past_key_values.*` of length 0; a later one has the token before, a mask that is longer by one, and what came out as
+`present.*`. Rows of unequal length are padded in front, with zeros in the mask.
+""",
+    "recurrent": f"""`{onnx_names.MODEL}` is for a loop of your own.
+manifest.json lists inputs and outputs. The loop: the first call has the prompt, an `attention_mask` of ones and zeros
+in each `past_states.*`; a later one has the token before, a mask that is longer by one, and what came out as
+`present.*`. Rows of unequal length are padded behind, with zeros in the
+mask, and go on from the logits of their own last token; padding in front would be read as the prompt.
+""",
+}
 
 
 def _metrics(manifest: dict[str, Any]) -> str:

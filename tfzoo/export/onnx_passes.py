@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
 import onnx
+from onnx import numpy_helper
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -95,10 +97,75 @@ def _hoist(loop: onnx.NodeProto, used_outside: set[str]) -> int:
         values = keep(list(field), before)
         del field[:]
         field.extend(values)
-    for inner in subgraphs(body):
-        for node in inner.node:
-            node.input[:] = [outer_names.get(name, name) for name in node.input]
-        # A body or a branch may hand the value straight through, even more than once.
-        for name in sorted({value.name for value in inner.output} & outer_names.keys()):
-            inner.node.add(op_type="Identity", input=[outer_names[name]], output=[name])
+    _read_instead(body, outer_names)
     return len(outer_names)
+
+
+def _read_instead(graph: onnx.GraphProto, new_names: dict[str, str]) -> None:
+    for inner in subgraphs(graph):
+        for node in inner.node:
+            node.input[:] = [new_names.get(name, name) for name in node.input]
+        # A body or a branch may hand the value straight through, even more than once.
+        for name in sorted({value.name for value in inner.output} & new_names.keys()):
+            inner.node.add(op_type="Identity", input=[new_names[name]], output=[name])
+
+
+# A smaller one is a shape or an axis, and dearer to share than to repeat.
+_SHARED_BYTES = 128
+
+
+def share_initializers(graph: onnx.GraphProto) -> int:
+    """Keeps one copy of equal weights, in the outermost graph.
+
+    A weight that is used before a loop and inside it is otherwise in the file twice.
+
+    Args:
+        graph: changed in place, with all graphs inside it.
+
+    Returns: the number of copies removed.
+    """
+    found: dict[tuple, list[tuple[onnx.GraphProto, onnx.TensorProto]]] = {}
+    for inner in subgraphs(graph):
+        for tensor in inner.initializer:
+            value = numpy_helper.to_array(tensor)
+            if value.nbytes >= _SHARED_BYTES:
+                key = (tensor.data_type, value.shape, hashlib.sha256(value.tobytes()).digest())
+                found.setdefault(key, []).append((inner, tensor))
+    repeated = [copies for copies in found.values() if len(copies) > 1]
+    for index, copies in enumerate(repeated):
+        shared = onnx.TensorProto.FromString(copies[0][1].SerializeToString())
+        shared.name = f"shared_{index}"
+        for inner, tensor in copies:
+            _read_instead(inner, {tensor.name: shared.name})
+            inner.initializer.remove(tensor)
+        graph.initializer.append(shared)
+    return sum(len(copies) - 1 for copies in repeated)
+
+
+def transpose_initializers(graph: onnx.GraphProto) -> int:
+    """Keeps one copy of a matrix that is also there transposed, such as an embedding that is tied to the output.
+
+    A converter that folds constants stores both. A runtime folds again when it loads: only the file is smaller.
+
+    Args:
+        graph: changed in place; the graphs inside it are left alone.
+
+    Returns: the number of copies removed.
+    """
+    kept: dict[tuple, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for tensor in list(graph.initializer):
+        if len(tensor.dims) != 2:
+            continue
+        value = numpy_helper.to_array(tensor)
+        if value.nbytes < _SHARED_BYTES:
+            continue
+        original = kept.get((tensor.data_type, value.shape, hashlib.sha256(value.tobytes()).digest()))
+        if original is None:
+            kept[tensor.data_type, value.T.shape, hashlib.sha256(value.T.tobytes()).digest()] = tensor.name
+            continue
+        nodes.append(onnx.helper.make_node("Transpose", [original], [tensor.name], perm=[1, 0]))
+        graph.initializer.remove(tensor)
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    return len(nodes)

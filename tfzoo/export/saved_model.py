@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import ArtifactError
 from tfzoo.export.quiet import only_errors
-from tfzoo.export.signatures import Signature, seq2seq_signatures
+from tfzoo.export.signatures import Signature, signatures
 from tfzoo.text import TokenizerPair
 
 # The folder TF Serving looks for: the version number below the model's name.
@@ -36,7 +36,7 @@ def write_saved_model(model: keras.Model, tokenizer: TokenizerPair, decoding: De
     # The archive tracks the variables that the signatures use. Tracking the model too would store each a second time.
     for side in {id(one): one for one in (tokenizer.source, tokenizer.target)}.values():
         archive.track(side.trackable())
-    for name, signature in seq2seq_signatures(model, tokenizer, decoding).items():
+    for name, signature in signatures(model, tokenizer, decoding).items():
         archive.add_endpoint(name, _traced_once(signature))
     with only_errors("absl"):
         archive.write_out(os.path.join(directory, VERSION_FOLDER), verbose=False)
@@ -67,10 +67,10 @@ def signature_table(version_folder: str | os.PathLike[str]) -> dict[str, dict[st
             for name, tensor in sorted(tensors.items())
         }
 
-    signatures = meta_graph(version_folder).signature_def
+    served = meta_graph(version_folder).signature_def
     return {
         name: {"inputs": describe(signature.inputs), "outputs": describe(signature.outputs)}
-        for name, signature in sorted(signatures.items())
+        for name, signature in sorted(served.items())
         if not name.startswith("__")  # TensorFlow's own, such as the initializer's
     }
 

@@ -12,12 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tfzoo.export import serving_rules
+from tfzoo.export import serving_rules, serving_tasks
 from tfzoo.export.manifest import write_json
 from tfzoo.export.openapi import openapi
 from tfzoo.export.saved_model import VERSION_FOLDER
 from tfzoo.export.served_model import ServedModel, response_json, to_json
-from tfzoo.export.serving_tasks import TASKS
 from tfzoo.export.warm_up import write_warm_up
 from tfzoo.runtime import onnx_names
 from tfzoo.runtime.predictor import BATCH_SIZE
@@ -60,8 +59,7 @@ def write_serving_kit(directory: Path, manifest: dict[str, Any]) -> None:
     """
     folder = directory / FOLDER
     folder.mkdir()
-    task = TASKS[manifest["task"]]
-    requests = task.requests(manifest)
+    requests = serving_tasks.requests(manifest)
     with ServedModel(directory / VERSION_FOLDER) as server:
         answers = {signature: server.run(signature, inputs) for signature, inputs in requests.items()}
     for signature, outputs in answers.items():
@@ -80,7 +78,7 @@ def write_serving_kit(directory: Path, manifest: dict[str, Any]) -> None:
             manifest["name"],
             VERSION_FOLDER,
             manifest["saved_model"]["signatures"],
-            task.meanings(manifest),
+            serving_tasks.meanings(manifest),
             requests,
             answers,
         ),

@@ -1,4 +1,4 @@
-"""What a served model answers to, by task: named functions of named tensors, batch first on every input and output.
+"""What a served model answers to: named functions of named tensors, batch first on every input and output.
 
 A TF Serving server may merge requests along axis 0 and pad with a tensor's own first element. So the signatures for
 text take strings of shape (B,), options come one for each row, nothing is scalar or ragged, and only `tokens` takes
@@ -7,15 +7,17 @@ ids: rows of unequal length are padded there with `pad_id`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from tfzoo.data.examples import encode_source
+from tfzoo.data.examples import encode_prompt, encode_source
 from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig
 from tfzoo.decoding.generate import generate, search
+from tfzoo.runtime.tasks import TASKS
 from tfzoo.text import TokenizerPair
 
 
@@ -26,54 +28,80 @@ class Signature(NamedTuple):
     inputs: list[tf.TensorSpec]
 
 
-def seq2seq_signatures(model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingConfig) -> dict[str, Signature]:
-    """The signatures of a text-to-text model.
+def signatures(model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingConfig) -> dict[str, Signature]:
+    """The signatures of a model that generates text.
 
     Args:
-        model: a zoo model with `task = "seq2seq"`.
+        model: a zoo model. TEXT below is `source` for `task = "seq2seq"` and `text` for `task = "causal_lm"`; INPUTS is
+            `encoder_token_ids`, or `token_ids` and `padding_mask`.
         tokenizer: its tokenizers.
         decoding: how `serving_default` searches; it answers one sequence per text.
 
     Returns: signature name -> signature.
-        `serving_default`: `source` (B,) string -> `outputs` (B,) string, `scores` (B,) float32.
-        `generate`: `source` and each of `ROW_OPTIONS` (B,) -> `outputs` (B, W) string, `scores` (B, W) float32 and
-        `token_ids` (B, W, T) int32, best first; W is the most beams of any row, and a row with fewer has
-        "" with a score of -1e9 in the rest.
+        `serving_default`: TEXT (B,) string -> `outputs` (B,) string, cut before the first stop string, and `scores`
+        (B,) float32.
+        `generate`: TEXT and each of `ROW_OPTIONS` (B,) -> `outputs` (B, W) string, `scores` (B, W) float32, `token_ids`
+        (B, W, T) int32 and `log_probs` (B, W, T) float32, best first; W is the most beams of any row, and a row with
+        fewer has "" with a score of -1e9 in the rest.
         `tokens`: the model's `input_signature` -> `logits` (B, T, V) float32.
-        `tokenize`: `source` (B,) string -> `encoder_token_ids` (B, S) int32 with the end token, padded, for `tokens`.
-        `detokenize`: `token_ids` (B, T) int32 of the target, padded -> `outputs` (B,) string.
+        `tokenize`: TEXT (B,) string -> INPUTS (B, S) int32, padded: sources with the end token, or prompts.
+        `detokenize`: `token_ids` (B, T) int32 of the answer's side, padded -> `outputs` (B,) string.
     """
+    task = TASKS[model.task]
+    encode = {"seq2seq": _sources, "causal_lm": _prompts}[model.task]
 
-    def source_inputs(source: tf.Tensor) -> dict[str, tf.Tensor]:
-        token_ids = encode_source(source, tokenizer.source, model.config.max_sequence_length)
-        return {"encoder_token_ids": token_ids.to_tensor(model.config.pad_id)}
+    def serve(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs = encode(model, tokenizer, text, decoding.max_length)
+        found = generate(model, inputs, decoding)
+        outputs = tokenizer.target.detokenize(found["token_ids"])
+        return {"outputs": _cut_at_stop(outputs, decoding.stop), "scores": found["scores"]}
 
-    def serve(source: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = generate(model, source_inputs(source), decoding)
-        return {"outputs": tokenizer.target.detokenize(found["token_ids"]), "scores": found["scores"]}
-
-    def generate_with_options(source: tf.Tensor, *options: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = search(model, source_inputs(source), **dict(zip(ROW_OPTIONS, options, strict=True)))
+    def generate_with_options(text: tf.Tensor, *options: tf.Tensor) -> dict[str, tf.Tensor]:
+        by_name = dict(zip(ROW_OPTIONS, options, strict=True))
+        found = search(model, encode(model, tokenizer, text, by_name["max_length"]), **by_name)
         shape = tf.shape(found["token_ids"])
         outputs = tokenizer.target.detokenize(tf.reshape(found["token_ids"], [shape[0] * shape[1], shape[2]]))
-        return {
-            "outputs": tf.reshape(outputs, shape[:2]),
-            "scores": found["scores"],
-            "token_ids": found["token_ids"],
-        }
+        return {"outputs": tf.reshape(outputs, shape[:2]), **found}
 
     def score_tokens(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"logits": model(dict(zip(model.input_signature(), inputs, strict=True)), training=False)}
 
+    def tokenize(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return encode(model, tokenizer, text, 1)
+
     def detokenize(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": tokenizer.target.detokenize(token_ids)}
 
-    source_spec = tf.TensorSpec((None,), tf.string, name="source")
+    text_spec = tf.TensorSpec((None,), tf.string, name=task.text_input)
     option_specs = [tf.TensorSpec((None,), dtype, name=name) for name, dtype in ROW_OPTIONS.items()]
     return {
-        "serving_default": Signature(serve, [source_spec]),
-        "generate": Signature(generate_with_options, [source_spec, *option_specs]),
+        "serving_default": Signature(serve, [text_spec]),
+        "generate": Signature(generate_with_options, [text_spec, *option_specs]),
         "tokens": Signature(score_tokens, list(model.input_signature().values())),
-        "tokenize": Signature(source_inputs, [source_spec]),
+        "tokenize": Signature(tokenize, [text_spec]),
         "detokenize": Signature(detokenize, [tf.TensorSpec((None, None), tf.int32, name="token_ids")]),
     }
+
+
+def _sources(
+    model: keras.Model, tokenizer: TokenizerPair, text: tf.Tensor, new_tokens: int | tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """As `tfzoo.runtime.tasks.encode_sources`: a target has positions of its own."""
+    token_ids = encode_source(text, tokenizer.source, model.config.max_sequence_length)
+    return {"encoder_token_ids": token_ids.to_tensor(model.config.pad_id)}
+
+
+def _prompts(
+    model: keras.Model, tokenizer: TokenizerPair, text: tf.Tensor, new_tokens: int | tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """As `tfzoo.runtime.tasks.encode_prompts`."""
+    if tokenizer.prompt_suffix:
+        text = tf.strings.join([text, tokenizer.prompt_suffix])
+    return encode_prompt(text, tokenizer.source, tf.maximum(model.config.max_sequence_length - new_tokens + 1, 1))
+
+
+def _cut_at_stop(outputs: tf.Tensor, stop: tuple[str, ...]) -> tf.Tensor:
+    """As `tfzoo.runtime.predictor.cut_at_stop`."""
+    if not stop:
+        return outputs
+    return tf.strings.regex_replace(outputs, f"(?s)(?:{'|'.join(map(re.escape, stop))}).*", "", replace_global=False)

@@ -16,6 +16,7 @@ import numpy as np
 from tfzoo.errors import ArtifactError, ArtifactMismatch
 from tfzoo.runtime.predictor import Backend
 from tfzoo.runtime.saved_model import SavedModelBackend
+from tfzoo.runtime.tasks import padded
 from tfzoo.text import Tokenizer, TokenizerPair
 from tfzoo.text.conformance import KNOWN_DIFFERENCES, vectors
 
@@ -64,7 +65,7 @@ def check_vectors(directory: Path, backend: Backend, max_length: int) -> int:
     Args:
         directory: the artifact.
         backend: the format; the SavedModel has the tokenizers in its graph, ONNX in the files beside it.
-        max_length: where the model cuts a source, in tokens with the end token.
+        max_length: where the model cuts a text, in tokens.
 
     Returns: number of vectors compared.
 
@@ -78,7 +79,7 @@ def check_vectors(directory: Path, backend: Backend, max_length: int) -> int:
         raise ArtifactMismatch(f"{directory / FILE} has no vectors for {sorted(missing)[0]}; export the model again.")
     if isinstance(backend, SavedModelBackend):
         source, target = (recorded[_path(tokenizer, side)] for side in ("source", "target"))
-        num_encoded = _check_tokenize(backend, source["encode"], tokenizer.source, max_length)
+        num_encoded = _check_tokenize(backend, source["encode"], tokenizer, max_length)
         return num_encoded + _check_detokenize(backend, target["decode"], tokenizer.target)
     for path, one in _sides(tokenizer).items():
         encode, decode = recorded[path]["encode"], recorded[path]["decode"]
@@ -87,22 +88,31 @@ def check_vectors(directory: Path, backend: Backend, max_length: int) -> int:
     return sum(len(one["encode"]) + len(one["decode"]) for one in recorded.values())
 
 
-def _check_tokenize(backend: SavedModelBackend, encode: list[Vector], source: Tokenizer, max_length: int) -> int:
-    """The graph cuts a text at the model's length, appends the end token and pads."""
-    ids = [[*vector["ids"][: max_length - 1], source.end_id] for vector in encode]
-    width = max(map(len, ids))
-    rows = [
-        vector | {"ids": row + [source.pad_id] * (width - len(row))} for vector, row in zip(encode, ids, strict=True)
-    ]
-    found = backend.tokenize([vector["text"] for vector in encode])
-    _compare("the signature `tokenize`", "text", rows, found.tolist())
+def _check_tokenize(backend: SavedModelBackend, encode: list[Vector], tokenizer: TokenizerPair, max_length: int) -> int:
+    """The graph pads, and cuts at the model's length: sources behind, before an end token; prompts in front."""
+    source, suffix = tokenizer.source, tokenizer.prompt_suffix
+    texts = [vector["text"] for vector in encode]
+    found = backend.tokenize(texts)
+    if "padding_mask" in found:
+        prompts = [source.encode(text + suffix) for text in texts] if suffix else [vector["ids"] for vector in encode]
+        rows = [prompt[-max_length:] or [source.end_id] for prompt in prompts]
+        mask = padded([[1] * len(row) for row in rows], 0)
+        _compare("the signature `tokenize`", "text", _with_ids(encode, mask), found["padding_mask"].tolist())
+        token_ids = found["token_ids"]
+    else:
+        rows = [[*vector["ids"][: max_length - 1], source.end_id] for vector in encode]
+        token_ids = found["encoder_token_ids"]
+    expected = padded(rows, source.pad_id)
+    _compare("the signature `tokenize`", "text", _with_ids(encode, expected), token_ids.tolist())
     return len(encode)
 
 
+def _with_ids(vectors: list[Vector], ids: np.ndarray) -> list[Vector]:
+    return [vector | {"ids": row} for vector, row in zip(vectors, ids.tolist(), strict=True)]
+
+
 def _check_detokenize(backend: SavedModelBackend, decode: list[Vector], target: Tokenizer) -> int:
-    token_ids = np.full((len(decode), max(len(vector["ids"]) for vector in decode)), target.pad_id, np.int32)
-    for row, vector in zip(token_ids, decode, strict=True):
-        row[: len(vector["ids"])] = vector["ids"]
+    token_ids = padded([vector["ids"] for vector in decode], target.pad_id)
     _compare("the signature `detokenize`", "ids", decode, backend.detokenize(token_ids))
     return len(decode)
 

@@ -22,8 +22,8 @@ from tfzoo.export.saved_model import VERSION_FOLDER
 from tfzoo.export.served_model import ServedModel
 from tfzoo.export.tokenizer_vectors import check_vectors
 from tfzoo.runtime.artifact import open_backend, read_manifest
-from tfzoo.runtime.onnx import OnnxBackend
-from tfzoo.runtime.predictor import Backend, row_options
+from tfzoo.runtime.onnx import CausalLmBackend, Seq2SeqBackend
+from tfzoo.runtime.predictor import Backend, cut_at_stop, row_options
 from tfzoo.runtime.saved_model import SavedModelBackend
 from tfzoo.text import TokenizerPair
 
@@ -36,14 +36,15 @@ PROBE_LENGTH = 24  # tokens that are generated for the proof, at most
 
 
 def probes(sizes: dict[str, int], max_length: int, pad_id: int) -> list[dict[str, np.ndarray]]:
-    """Random token ids in three shapes: B=1 with one token, an odd batch with padded rows, B=1 at full length.
+    """Random inputs in three shapes: B=1 with one token, an odd batch with padded rows, B=1 at full length.
 
     Args:
-        sizes: input name -> number of token ids.
+        sizes: input name -> number of token ids. Where the only input is `token_ids`, the model takes a `padding_mask`
+            besides; else padding is read from the ids.
         max_length: longest sequence, in tokens.
         pad_id: what rows are padded with.
 
-    Returns: three times input name -> (B, T) int32; the inputs of a probe differ in length.
+    Returns: three times input name -> (B, T) int32; the token ids of a probe differ in length.
     """
     random = np.random.default_rng(0)
     made = []
@@ -52,10 +53,12 @@ def probes(sizes: dict[str, int], max_length: int, pad_id: int) -> list[dict[str
         for index, (name, size) in enumerate(sizes.items()):
             length = longest if batch == 1 else max(1, longest - 2 * index)
             token_ids = random.integers(0, size, (batch, length), np.int32)
-            token_ids[token_ids == pad_id] = size - 1
+            token_ids[token_ids == pad_id] = size - 1 if pad_id < size - 1 else 0
             if index == 0 and batch > 1:
                 token_ids[1, length // 2 + 1 :] = pad_id
             probe[name] = token_ids
+        if [*sizes] == ["token_ids"]:
+            probe["padding_mask"] = (probe["token_ids"] != pad_id).astype(np.int32)
         made.append(probe)
     return made
 
@@ -79,7 +82,10 @@ def searches(decoding: DecodingConfig) -> dict[str, DecodingConfig]:
 def record(
     reference: Backend, inputs: list[dict[str, np.ndarray]], texts: Sequence[str], decoding: DecodingConfig
 ) -> dict[str, Any]:
-    """The reference's answers, for the manifest: part of each probe's logits, and every search over the texts."""
+    """The reference's answers, for the manifest: part of each probe's logits, every search, and what is served.
+
+    Served are the outputs by the artifact's own options, cut at a stop text.
+    """
     answers = {}
     for name, config in searches(decoding).items():
         found = reference.generate(texts, row_options(config, len(texts)))
@@ -92,6 +98,10 @@ def record(
     return {
         "texts": list(texts),
         "searches": answers,
+        "served": [
+            cut_at_stop(row[0], decoding.stop)
+            for row in reference.generate(texts, row_options(decoding, len(texts))).outputs
+        ],
         "logits": [reference.logits(probe)[-1, -1, :GOLDEN_LOGITS].tolist() for probe in inputs],
     }
 
@@ -146,13 +156,16 @@ def compare(name: str, reference: Backend, candidate: Backend, inputs: list[dict
     results = []
     for probe in inputs:
         shapes = {key: list(value.shape) for key, value in probe.items()}
-        expected = reference.logits(probe)
+        expected = _at_tokens(reference.logits(probe), probe)
         result: dict[str, Any] = {
             "shapes": shapes,
-            "max_logit_difference": _logits_difference(f"{name} at {shapes}", candidate.logits(probe), expected),
+            "max_logit_difference": _logits_difference(
+                f"{name} at {shapes}", _at_tokens(candidate.logits(probe), probe), expected
+            ),
         }
-        if isinstance(candidate, OnnxBackend) and probe["decoder_token_ids"].shape[1] <= PROBE_LENGTH:
-            stepwise = candidate.stepwise_logits(probe)
+        length = expected.shape[1]
+        if isinstance(candidate, Seq2SeqBackend | CausalLmBackend) and length <= PROBE_LENGTH:
+            stepwise = _at_tokens(candidate.stepwise_logits(probe), probe)
             result["max_stepwise_difference"] = _logits_difference(
                 f"{name}, step by step at {shapes}", stepwise, expected
             )
@@ -160,25 +173,26 @@ def compare(name: str, reference: Backend, candidate: Backend, inputs: list[dict
     return {"probes": results}
 
 
-def check_serving(
-    version_folder: Path, backend: SavedModelBackend, texts: Sequence[str], expected: Sequence[str]
-) -> None:
+def check_serving(version_folder: Path, backend: SavedModelBackend, golden: dict[str, Any]) -> int:
     """Calls a SavedModel's default signature: as a Python program does, and in a session, as a server does.
 
     Args:
         version_folder: holds saved_model.pb.
         backend: the same SavedModel, loaded.
-        texts: the requests.
-        expected: their answers.
+        golden: the manifest's; its texts are the requests.
+
+    Returns: number of texts that both answered as recorded.
 
     Raises:
         ArtifactMismatch: a request fails or is answered otherwise. Variables that the loader of a server does not find
             fail here, while `tf.saved_model.load` is content.
     """
+    texts, expected = golden["texts"], golden["served"]
     answers = {"tf.saved_model.load": backend.serve(texts)}
     with ServedModel(version_folder) as server:
-        source = np.array([text.encode() for text in texts], object)
-        outputs = server.run("serving_default", {"source": source})["outputs"]
+        (text_input,) = server.signatures["serving_default"].inputs
+        requests = np.array([text.encode() for text in texts], object)
+        outputs = server.run("serving_default", {text_input: requests})["outputs"]
     answers["a session"] = [output.decode() for output in outputs]
     for loader, found in answers.items():
         for text, output, reference in zip(texts, found, expected, strict=True):
@@ -186,6 +200,7 @@ def check_serving(
                 raise ArtifactMismatch(
                     f"saved_model through {loader}, serving_default for {text!r}: {output!r} instead of {reference!r}."
                 )
+    return len(texts)
 
 
 def prove(
@@ -194,7 +209,6 @@ def prove(
     reference: Backend,
     tokenizer: TokenizerPair,
     inputs: list[dict[str, np.ndarray]],
-    served: Sequence[str],
 ) -> dict[str, Any]:
     """Proves each format of an artifact under construction against the model.
 
@@ -204,7 +218,6 @@ def prove(
         reference: the Keras model.
         tokenizer: its tokenizers.
         inputs: the probes.
-        served: the reference's answers to the golden texts by the artifact's own decoding options.
 
     Returns: what was compared and how far it differed, by format.
 
@@ -219,15 +232,16 @@ def prove(
         proof[name]["identical_tokens"] = [*manifest["golden"]["searches"]]
         proof[name]["tokenizer_vectors"] = check_vectors(directory, candidate, manifest["max_length"])
         if isinstance(candidate, SavedModelBackend):
-            check_serving(directory / VERSION_FOLDER, candidate, manifest["golden"]["texts"], served)
+            check_serving(directory / VERSION_FOLDER, candidate, manifest["golden"])
     return proof
 
 
 def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Proves an artifact again, without the model: digests, golden answers, a server's rules, format against format.
 
-    Returns: `directory`, `num_files` compared, and for each format and pair of formats how far it differed; for a
-        SavedModel also `serving`, see `serving_rules.check`.
+    Returns: `directory`, `num_files` compared, and for each format and pair of formats how far it differed, with the
+        number of `tokenizer_vectors` compared; for a SavedModel also `serving`, see `serving_rules.check`, and the
+        number of texts `served`.
 
     Raises:
         ArtifactMismatch: the first difference.
@@ -243,6 +257,8 @@ def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     for name, backend in backends.items():
         report[name] = _check_rules(directory, name) | check_golden(name, backend, inputs, manifest["golden"])
         report[name]["tokenizer_vectors"] = check_vectors(directory, backend, manifest["max_length"])
+        if isinstance(backend, SavedModelBackend):
+            report[name]["served"] = check_serving(directory / VERSION_FOLDER, backend, manifest["golden"])
     if len(backends) == 2:
         report["onnx against saved_model"] = compare(
             "onnx against saved_model", backends["saved_model"], backends["onnx"], inputs
@@ -259,6 +275,11 @@ def _open(directory: Path, name: str, tokenizer: TokenizerPair, manifest: dict[s
 
 def _check_rules(directory: Path, name: str) -> dict[str, Any]:
     return {"serving": serving_rules.check(directory)} if name == "saved_model" else {}
+
+
+def _at_tokens(logits: np.ndarray, probe: dict[str, np.ndarray]) -> np.ndarray:
+    """(B, T, V) logits, and 0 at what a mask says is padding: they mean nothing there, and runtimes differ."""
+    return logits * probe["padding_mask"][:, :, np.newaxis] if "padding_mask" in probe else logits
 
 
 def _logits_difference(what: str, found: np.ndarray, expected: np.ndarray) -> float:

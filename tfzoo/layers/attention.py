@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfzoo.layers.initializers import kernel_initializer
 from tfzoo.layers.masks import MASKED_SCORE
 
 
@@ -19,6 +20,8 @@ class MultiHeadAttention(keras.layers.Layer):
         num_heads: H; must divide `hidden_dim`.
         hidden_dim: D, width of queries, memory and result.
         dropout: probability in [0, 1), on the attention weights.
+        kernel_stddev: standard deviation that the kernels start at; None = Glorot's uniform distribution.
+        output_stddev: the same for the kernel of the output projection; None = as the others.
 
     Call arguments:
         x: (B, T, D) float, what asks.
@@ -32,7 +35,15 @@ class MultiHeadAttention(keras.layers.Layer):
         ValueError: H does not divide D.
     """
 
-    def __init__(self, num_heads: int, hidden_dim: int, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_heads: int,
+        hidden_dim: int,
+        dropout: float = 0.0,
+        kernel_stddev: float | None = None,
+        output_stddev: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if hidden_dim % num_heads:
             raise ValueError(
@@ -41,11 +52,18 @@ class MultiHeadAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.hidden_dim = hidden_dim
         self.dropout = dropout
-        self.query_dense = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="query")
-        self.key_dense = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="key")
-        self.value_dense = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="value")
-        self.output_dense = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="output")
+        self.kernel_stddev = kernel_stddev
+        self.output_stddev = output_stddev
+        self.query_dense = self._dense("query", kernel_stddev)
+        self.key_dense = self._dense("key", kernel_stddev)
+        self.value_dense = self._dense("value", kernel_stddev)
+        self.output_dense = self._dense("output", kernel_stddev if output_stddev is None else output_stddev)
         self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+
+    def _dense(self, name: str, stddev: float | None) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            self.hidden_dim, kernel_initializer=kernel_initializer(stddev), dtype=self.dtype_policy, name=name
+        )
 
     def build(self, *input_shapes: Any) -> None:
         for dense in (self.query_dense, self.key_dense, self.value_dense, self.output_dense):
@@ -77,4 +95,6 @@ class MultiHeadAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
+            "kernel_stddev": self.kernel_stddev,
+            "output_stddev": self.output_stddev,
         }

@@ -25,12 +25,14 @@ def _with_dense_gradient(table: tf.Tensor) -> Any:
 class TokenEmbedding(keras.layers.Layer):
     """Looks token ids up, and scores hidden states against the same table (Press & Wolf, 2017).
 
-    Vectors are multiplied by sqrt(D), and the table starts at standard deviation 1 / sqrt(D) (Vaswani et al., 2017,
-    section 3.4), so that an embedded token has unit variance and a logit starts near unit variance too.
+    By default vectors are multiplied by sqrt(D), and the table starts at standard deviation 1 / sqrt(D) (Vaswani et
+    al., 2017, section 3.4), so that an embedded token has unit variance and a logit starts near unit variance too.
 
     Args:
         vocabulary_size: V, number of token ids.
         hidden_dim: D, length of a vector.
+        scale: whether vectors are multiplied by sqrt(D).
+        stddev: standard deviation that the table starts at; None = 1 / sqrt(D).
 
     Call arguments:
         token_ids: (B, T) int in [0, V).
@@ -38,23 +40,30 @@ class TokenEmbedding(keras.layers.Layer):
     Returns: (B, T, D) float.
     """
 
-    def __init__(self, vocabulary_size: int, hidden_dim: int, **kwargs: Any) -> None:
+    def __init__(
+        self, vocabulary_size: int, hidden_dim: int, scale: bool = True, stddev: float | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size = vocabulary_size
         self.hidden_dim = hidden_dim
+        self.scale = scale
+        self.stddev = stddev
 
     def build(self, input_shape: Any = None) -> None:
         self.table = self.add_weight(
             name="table",
             shape=(self.vocabulary_size, self.hidden_dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+            initializer=keras.initializers.RandomNormal(
+                stddev=self.hidden_dim**-0.5 if self.stddev is None else self.stddev
+            ),
             autocast=False,
         )
 
     def call(self, token_ids: Any) -> Any:
         table = ops.cast(_with_dense_gradient(tf.convert_to_tensor(self.table)), self.compute_dtype)
         # Keras' `fit` under a tf.distribute strategy first calls the model with the mean over replicas, a float.
-        return tf.gather(table, ops.cast(token_ids, "int32")) * self.hidden_dim**0.5
+        vectors = tf.gather(table, ops.cast(token_ids, "int32"))
+        return vectors * self.hidden_dim**0.5 if self.scale else vectors
 
     def logits(self, x: Any) -> Any:
         """(B, T, D) hidden states -> (B, T, V) float32 scores."""
@@ -62,7 +71,27 @@ class TokenEmbedding(keras.layers.Layer):
         return ops.cast(ops.matmul(x, ops.transpose(table)), "float32")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim}
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "hidden_dim": self.hidden_dim,
+            "scale": self.scale,
+            "stddev": self.stddev,
+        }
+
+
+def check_length(x: Any, max_sequence_length: int) -> None:
+    """Refuses tokens or vectors, (B, T) or (B, T, D), of which there are too many where T is known.
+
+    Raises:
+        ValueError: T exceeds `max_sequence_length`.
+    """
+    length = x.shape[1]
+    if length is not None and length > max_sequence_length:
+        raise ValueError(
+            f"a sequence must not be longer than `max_sequence_length`; received {length} tokens, "
+            f"max_sequence_length={max_sequence_length}. Shorten the input or configure more positions."
+        )
 
 
 def sinusoidal_table(length: int, dim: int) -> np.ndarray:
@@ -95,6 +124,7 @@ class PositionEmbedding(keras.layers.Layer):
     Call arguments:
         x: (B, T, D) float.
         offset: position of the first of the T tokens (the number of cached tokens).
+        positions: (B, T) int, the position of each token, where rows differ; takes the place of `offset`.
 
     Returns: (B, T, D) float.
 
@@ -117,15 +147,11 @@ class PositionEmbedding(keras.layers.Layer):
         else:
             self.table = sinusoidal_table(*shape)  # NumPy: a captured eager tensor would become an ONNX input
 
-    def call(self, x: Any, offset: Any = 0) -> Any:
-        length = x.shape[1]
-        if length is not None and length > self.max_sequence_length:
-            raise ValueError(
-                f"a sequence must not be longer than `max_sequence_length`; received {length} tokens, "
-                f"max_sequence_length={self.max_sequence_length}. Shorten the input or configure more positions."
-            )
+    def call(self, x: Any, offset: Any = 0, positions: Any = None) -> Any:
+        check_length(x, self.max_sequence_length)
         table = ops.cast(_with_dense_gradient(tf.convert_to_tensor(self.table)), self.compute_dtype)
-        positions = ops.arange(ops.shape(x)[1]) + offset
+        if positions is None:
+            positions = ops.arange(ops.shape(x)[1]) + offset
         return x + tf.gather(table, positions)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,35 +8,66 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfzoo.layers.activations import ACTIVATIONS
 from tfzoo.layers.attention import MultiHeadAttention
+from tfzoo.layers.initializers import kernel_initializer
 from tfzoo.layers.normalization import LayerNormalization
 
 
 @keras.saving.register_keras_serializable("tfzoo")
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with a ReLU between, position by position (section 3.3).
+    """Two dense layers with an activation between, position by position (section 3.3).
 
     Args:
         hidden_dim: D, width of input and result.
         intermediate_dim: F, width between.
         dropout: probability in [0, 1), on the intermediate activations.
+        activation: a name out of `ACTIVATIONS`; the paper's is "relu".
+        kernel_stddev: standard deviation that the kernels start at; None = Glorot's uniform distribution.
+        output_stddev: the same for the second kernel; None = as the first.
 
     Call arguments:
         x: (B, T, D) float.
 
     Returns: (B, T, D) float.
+
+    Raises:
+        ValueError: an unknown activation.
     """
 
-    def __init__(self, hidden_dim: int, intermediate_dim: int, dropout: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        hidden_dim: int,
+        intermediate_dim: int,
+        dropout: float = 0.0,
+        activation: str = "relu",
+        kernel_stddev: float | None = None,
+        output_stddev: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"`activation` must be one of {', '.join(ACTIVATIONS)}; received {activation=}.")
         self.hidden_dim = hidden_dim
         self.intermediate_dim = intermediate_dim
         self.dropout = dropout
+        self.activation = activation
+        self.kernel_stddev = kernel_stddev
+        self.output_stddev = output_stddev
         self.intermediate = keras.layers.Dense(
-            intermediate_dim, activation="relu", dtype=self.dtype_policy, name="intermediate"
+            intermediate_dim,
+            activation=ACTIVATIONS[activation],
+            kernel_initializer=kernel_initializer(kernel_stddev),
+            dtype=self.dtype_policy,
+            name="intermediate",
         )
         self.intermediate_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
-        self.output_dense = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="output")
+        self.output_dense = keras.layers.Dense(
+            hidden_dim,
+            kernel_initializer=kernel_initializer(kernel_stddev if output_stddev is None else output_stddev),
+            dtype=self.dtype_policy,
+            name="output",
+        )
 
     def build(self, input_shape: Any = None) -> None:
         self.intermediate.build((None, None, self.hidden_dim))
@@ -51,6 +82,9 @@ class FeedForward(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "intermediate_dim": self.intermediate_dim,
             "dropout": self.dropout,
+            "activation": self.activation,
+            "kernel_stddev": self.kernel_stddev,
+            "output_stddev": self.output_stddev,
         }
 
 
@@ -65,6 +99,7 @@ class Residual(keras.layers.Layer):
         hidden_dim: D.
         normalize_first: True = pre-norm.
         dropout: probability in [0, 1), on the sublayer's output.
+        epsilon: added to the variance in the normalization.
 
     Call arguments:
         x: (B, T, D) float.
@@ -73,12 +108,15 @@ class Residual(keras.layers.Layer):
     Returns: (B, T, D) float.
     """
 
-    def __init__(self, hidden_dim: int, normalize_first: bool, dropout: float, **kwargs: Any) -> None:
+    def __init__(
+        self, hidden_dim: int, normalize_first: bool, dropout: float, epsilon: float = 1e-6, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.normalize_first = normalize_first
         self.dropout = dropout
-        self.normalization = LayerNormalization(dtype=self.dtype_policy, name="normalization")
+        self.epsilon = epsilon
+        self.normalization = LayerNormalization(epsilon, dtype=self.dtype_policy, name="normalization")
         self.output_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape: Any = None) -> None:
@@ -95,6 +133,7 @@ class Residual(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "normalize_first": self.normalize_first,
             "dropout": self.dropout,
+            "epsilon": self.epsilon,
         }
 
 

@@ -48,7 +48,7 @@ class Transformer(keras.Model):
     def __init__(self, config: TransformerConfig, name: str = "transformer", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.config = config
-        # Batches differ in length: compile(jit_compile="auto") would compile once for each. True still means True.
+        # Batches differ in length: compile(jit_compile="auto") would compile once for each.
         self.supports_jit = False
         policy = self.dtype_policy
         block = {
@@ -118,6 +118,17 @@ class Transformer(keras.Model):
         for i, block in enumerate(self.decoder_blocks):
             state[f"memory_key_{i}"], state[f"memory_value_{i}"] = block.memory_keys_and_values(memory)
         return state
+
+    def prompt(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """The tokens that stand before the first generated one: the start token.
+
+        Args:
+            inputs: `encoder_token_ids` (B, S) int32; other keys are ignored.
+
+        Returns: token ids (B, 1) int32, and a mask of ones of the same shape.
+        """
+        shape = [ops.shape(inputs["encoder_token_ids"])[0], 1]
+        return tf.fill(shape, self.config.start_id), tf.ones(shape, tf.int32)
 
     def start(self, inputs: dict[str, Any], training: bool = False) -> State:
         """Encodes the source.

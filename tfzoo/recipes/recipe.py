@@ -5,26 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
-from tfzoo.data.config import DataConfig
+from tfzoo.data.config import CausalLmDataConfig, DataConfig
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import RecipeError, nearest
 from tfzoo.evaluation.config import EvaluationConfig
-from tfzoo.models.config import TransformerConfig
+from tfzoo.models.config import GPT2Config, LstmLmConfig, ModelConfig, TransformerConfig
 from tfzoo.recipes.fields import from_plain, from_text
 from tfzoo.text.config import TokenizerConfig
 from tfzoo.training.config import TrainingConfig
 
-SECTIONS: dict[str, type] = {
-    "tokenizer": TokenizerConfig,
-    "data": DataConfig,
-    "model": TransformerConfig,
-    "training": TrainingConfig,
-    "decoding": DecodingConfig,
-    "evaluation": EvaluationConfig,
+
+class Family(NamedTuple):
+    """What a family of models is for, and the types of the two sections of its recipes that depend on it."""
+
+    task: str
+    model: type
+    data: type
+
+
+FAMILIES = {
+    "transformer": Family("seq2seq", TransformerConfig, DataConfig),
+    "lstm_lm": Family("causal_lm", LstmLmConfig, CausalLmDataConfig),
+    "gpt2": Family("causal_lm", GPT2Config, CausalLmDataConfig),
 }
-FAMILIES = ("transformer",)
+SECTIONS = ("tokenizer", "data", "model", "training", "decoding", "evaluation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,7 @@ class Recipe:
 
     Args:
         name: the zoo's name, or any other.
-        family: which model the `model` section configures: "transformer".
+        family: which model the `model` section configures, see `FAMILIES`.
         tokenizer: which tokenizer each side gets.
         data: where the text comes from and how it is batched.
         model: the architecture's numbers.
@@ -48,32 +54,86 @@ class Recipe:
     name: str
     family: str = "transformer"
     tokenizer: TokenizerConfig
-    data: DataConfig
-    model: TransformerConfig
+    data: DataConfig | CausalLmDataConfig
+    model: ModelConfig
     training: TrainingConfig
     decoding: DecodingConfig
     evaluation: EvaluationConfig
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            hint = nearest(self.family, FAMILIES)
-            raise RecipeError(f"`family` knows {', '.join(FAMILIES)}; received family={self.family!r}.{hint}")
-        if (self.tokenizer.target is None) != (self.model.source_vocabulary_size is None):
+        _known_family(self.family)
+        for section, expected in _section_types(self.family).items():
+            if type(getattr(self, section)) is not expected:
+                raise RecipeError(
+                    f"`{section}` of a recipe of the family {self.family!r} must be a {expected.__name__}; "
+                    f"received {getattr(self, section)!r}."
+                )
+        if isinstance(self.model, TransformerConfig) and isinstance(self.data, DataConfig):
+            self._check_seq2seq(self.model, self.data)
+        elif isinstance(self.data, CausalLmDataConfig):
+            self._check_causal_lm(self.data)
+
+    @property
+    def task(self) -> str:
+        """What the model is for: "seq2seq" or "causal_lm"."""
+        return FAMILIES[self.family].task
+
+    def _check_seq2seq(self, model: TransformerConfig, data: DataConfig) -> None:
+        if (self.tokenizer.target is None) != (model.source_vocabulary_size is None):
             raise RecipeError(
                 "`tokenizer.target` and `model.source_vocabulary_size` go together: both none for one shared "
                 f"vocabulary, both set for two; received tokenizer.target={self.tokenizer.target}, "
-                f"model.source_vocabulary_size={self.model.source_vocabulary_size}."
+                f"model.source_vocabulary_size={model.source_vocabulary_size}."
             )
-        for length, name in (
-            (self.data.max_source_length, "data.max_source_length"),
-            (self.data.max_target_length, "data.max_target_length"),
-            (self.decoding.max_length, "decoding.max_length"),
-        ):
+        self._check_lengths(
+            {
+                "data.max_source_length": data.max_source_length,
+                "data.max_target_length": data.max_target_length,
+                "decoding.max_length": self.decoding.max_length,
+            }
+        )
+
+    def _check_causal_lm(self, data: CausalLmDataConfig) -> None:
+        if self.tokenizer.target is not None:
+            raise RecipeError(
+                "`tokenizer.target` must be null, a language model has one vocabulary; received "
+                f"tokenizer.target={self.tokenizer.target!r}."
+            )
+        if data.examples == "contiguous" and self.family != "lstm_lm":
+            raise RecipeError(
+                "`data.examples` must not be 'contiguous' for a model that carries no state from batch to batch; "
+                f"received family={self.family!r}. Use 'packed'."
+            )
+        self._check_lengths(
+            {"data.sequence_length": data.sequence_length, "decoding.max_length": self.decoding.max_length}
+        )
+
+    def _check_lengths(self, lengths: dict[str, int]) -> None:
+        for name, length in lengths.items():
             if length > self.model.max_sequence_length:
                 raise RecipeError(
                     f"`{name}` must not exceed `model.max_sequence_length`; received "
                     f"{name}={length}, model.max_sequence_length={self.model.max_sequence_length}."
                 )
+
+
+def _known_family(family: str) -> str:
+    if family not in FAMILIES:
+        hint = nearest(family, FAMILIES)
+        raise RecipeError(f"`family` knows {', '.join(FAMILIES)}; received family={family!r}.{hint}")
+    return family
+
+
+def _section_types(family: str) -> dict[str, type]:
+    """Section -> its type in a recipe of a known family."""
+    return {
+        "tokenizer": TokenizerConfig,
+        "data": FAMILIES[family].data,
+        "model": FAMILIES[family].model,
+        "training": TrainingConfig,
+        "decoding": DecodingConfig,
+        "evaluation": EvaluationConfig,
+    }
 
 
 def to_json(recipe: Recipe) -> str:
@@ -92,11 +152,12 @@ def from_json(text: str) -> Recipe:
     except json.JSONDecodeError as error:
         raise RecipeError(f"a recipe is JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
     _check_names("recipe", plain, Recipe)
-    values = {
-        name: _section(name, value) if name in SECTIONS else from_plain(name, value, get_type_hints(Recipe)[name])
-        for name, value in plain.items()
+    names = {name: from_plain(name, value, str) for name, value in plain.items() if name not in SECTIONS}
+    family = _known_family(names.get("family", Recipe.family))
+    sections = {
+        name: _section(name, plain[name], config) for name, config in _section_types(family).items() if name in plain
     }
-    return Recipe(**values)
+    return Recipe(**names, **sections)
 
 
 def override(recipe: Recipe, assignments: str | Iterable[str]) -> Recipe:
@@ -126,7 +187,7 @@ def override(recipe: Recipe, assignments: str | Iterable[str]) -> Recipe:
             raise RecipeError(
                 f"a recipe's sections are {', '.join(SECTIONS)}; received {assignment!r}.{nearest(section, SECTIONS)}"
             )
-        hints = get_type_hints(SECTIONS[section])
+        hints = get_type_hints(type(getattr(recipe, section)))
         if field not in hints:
             raise RecipeError(f"`{section}` has no field {field!r}.{nearest(field, hints)}")
         changes.setdefault(section, {})[field] = from_text(f"{section}.{field}", text.strip(), hints[field])
@@ -155,8 +216,7 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
     return found
 
 
-def _section(name: str, plain: Any) -> Any:
-    config = SECTIONS[name]
+def _section(name: str, plain: Any, config: type) -> Any:
     _check_names(name, plain, config)
     hints = get_type_hints(config)
     return config(**{field: from_plain(f"{name}.{field}", value, hints[field]) for field, value in plain.items()})

@@ -12,6 +12,7 @@ from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import ArtifactError, RecipeError, UsageError, nearest, one_line
 from tfzoo.runtime.predictor import Backend, Predictor
 from tfzoo.text import TokenizerPair
+from tfzoo.text.byte_pair import FILE_PAIRS
 from tfzoo.text.tokenizers import SENTENCEPIECE_FILE, VOCABULARY_FILE
 
 MANIFEST = "manifest.json"
@@ -20,7 +21,8 @@ FORMAT_VERSION = 1  # of the manifest and the layout; an artifact of another one
 Runtime = Literal["onnx", "saved_model"]
 
 _FOLDERS = {"onnx": "onnx/", "saved_model": "1/"}
-_FIELDS = ("formats", "max_length", "decoding", "files")  # of the manifest, that answering needs
+_VOCABULARIES = {SENTENCEPIECE_FILE, VOCABULARY_FILE, *FILE_PAIRS[0]}
+_FIELDS = ("formats", "task", "max_length", "decoding", "files")  # of the manifest, that answering needs
 
 
 class Artifact(Predictor):
@@ -46,20 +48,26 @@ class Artifact(Predictor):
                 f"received runtime={chosen!r}.{nearest(chosen, formats)}"
             )
         try:
-            decoding = DecodingConfig(**self.manifest["decoding"])
+            decoding = decoding_config(self.manifest["decoding"])
         except (TypeError, RecipeError) as error:
             raise ArtifactError(f"{self.directory / MANIFEST} is damaged ({error}); export the model again.") from error
         _check_files(self.directory, self.manifest, chosen)
         tokenizer = TokenizerPair.load(self.directory)
         backend = open_backend(self.directory, chosen, tokenizer, self.manifest)
-        super().__init__(backend, tokenizer, decoding, self.manifest["max_length"])
+        super().__init__(backend, tokenizer, decoding, self.manifest["max_length"], self.manifest["task"])
+
+
+def decoding_config(plain: dict[str, Any]) -> DecodingConfig:
+    """The options as the manifest holds them, where a tuple is a list."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return DecodingConfig(**values)
 
 
 def _check_files(directory: Path, manifest: dict[str, Any], runtime: str) -> None:
     """Compares the files that answers are computed from: a flipped bit in a weight is no error to any runtime."""
     for name, recorded in manifest["files"].items():
         path = directory / name
-        if name.startswith(_FOLDERS[runtime]) or path.name in (SENTENCEPIECE_FILE, VOCABULARY_FILE):
+        if name.startswith(_FOLDERS[runtime]) or path.name in _VOCABULARIES:
             if not path.is_file():
                 raise ArtifactError(f"{path} is missing; copy the artifact again.")
             with path.open("rb") as file:
@@ -77,14 +85,14 @@ def open_backend(directory: Path, runtime: str, tokenizer: TokenizerPair, manife
         from tfzoo.runtime.saved_model import SavedModelBackend
 
         try:
-            return SavedModelBackend(directory / "1")
+            return SavedModelBackend(directory / "1", manifest["task"])
         except Exception as error:  # a damaged file shows as whatever TensorFlow stumbles over
             raise ArtifactError(
                 f"{directory}: its SavedModel does not load ({one_line(error)}); export it again."
             ) from error
-    from tfzoo.runtime.onnx import OnnxBackend
+    from tfzoo.runtime.onnx import BACKENDS
 
-    return OnnxBackend(directory, tokenizer, manifest["max_length"])
+    return BACKENDS[manifest["task"]](directory, tokenizer, manifest["max_length"])
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -11,8 +11,11 @@ import tensorflow as tf
 
 from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.decoding.generate import search
-from tfzoo.runtime.predictor import Hypotheses, decode_batch, encode_batch
+from tfzoo.runtime.predictor import Hypotheses, Reader, decode_batch
+from tfzoo.runtime.tasks import TASKS
 from tfzoo.text import TokenizerPair
+
+_PLAIN = {"num_beams": 1, "temperature": 0, "repetition_penalty": 1, "min_length": 0}
 
 
 class KerasBackend:
@@ -26,29 +29,51 @@ class KerasBackend:
     def __init__(self, model: keras.Model, tokenizer: TokenizerPair) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        ids = tf.TensorSpec((None, None), tf.int32)
+        self._task = TASKS[model.task]
+        inputs = {name: tf.TensorSpec((None, None), tf.int32) for name in self._task.inputs}
         rows = {name: tf.TensorSpec((None,), dtype) for name, dtype in ROW_OPTIONS.items()}
 
-        # One trace each for searching with one beam, which need not reorder its cache, and for all else.
-        @tf.function(input_signature=[ids, rows], autograph=False)
-        def greedy(encoder_token_ids: tf.Tensor, options: dict[str, Any]) -> dict[str, tf.Tensor]:
-            return search(
-                model, {"encoder_token_ids": encoder_token_ids}, **options | {"num_beams": 1, "temperature": 0}
-            )
+        # One trace each for plain greedy search, which need not reorder its cache, and for all else.
+        @tf.function(input_signature=[inputs, rows], autograph=False)
+        def greedy(inputs: dict[str, tf.Tensor], options: dict[str, Any]) -> dict[str, tf.Tensor]:
+            return search(model, inputs, **options | _PLAIN)
 
-        @tf.function(input_signature=[ids, rows], autograph=False)
-        def general(encoder_token_ids: tf.Tensor, options: dict[str, Any]) -> dict[str, tf.Tensor]:
-            return search(model, {"encoder_token_ids": encoder_token_ids}, **options)
+        @tf.function(input_signature=[inputs, rows], autograph=False)
+        def general(inputs: dict[str, tf.Tensor], options: dict[str, Any]) -> dict[str, tf.Tensor]:
+            return search(model, inputs, **options)
 
         self._greedy, self._general = greedy, general
+        self._forward = tf.function(model, input_signature=[model.input_signature()], autograph=False)
 
     def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
         """See `Backend`."""
-        token_ids = encode_batch(texts, self._tokenizer, self._model.config.max_sequence_length)
-        is_greedy = (options["num_beams"] == 1).all() and (options["temperature"] == 0).all()
-        found = (self._greedy if is_greedy else self._general)(token_ids, options)
-        return decode_batch(found["token_ids"].numpy(), found["scores"].numpy(), self._tokenizer)
+        inputs = self._task.encode(
+            texts, self._tokenizer, self._model.config.max_sequence_length, options["max_length"]
+        )
+        is_greedy = all((options[name] == value).all() for name, value in _PLAIN.items())
+        found = (self._greedy if is_greedy else self._general)(inputs, options)
+        return decode_batch({name: value.numpy() for name, value in found.items()}, self._tokenizer)
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """See `Backend`."""
-        return np.asarray(self._model(inputs))
+        return self._forward(inputs).numpy()
+
+    def read(self, text: str, new_tokens: int) -> tuple[list[int], Reader]:
+        """See `Backend`."""
+        model = self._model
+        inputs = self._task.encode(
+            [text], self._tokenizer, model.config.max_sequence_length, np.array([new_tokens], np.int32)
+        )
+        prompt_ids, mask = (np.asarray(value) for value in model.prompt(inputs))
+        state = model.start(inputs)
+        # Without lengths, which grow: one trace for all steps.
+        specs = {name: tf.TensorSpec([None] * len(value.shape), value.dtype) for name, value in state.items()}
+        one = tf.TensorSpec((1, 1), tf.int32)
+        step = tf.function(lambda token_ids, state: model.step(token_ids, state), input_signature=[one, specs])
+
+        def read(token_id: int) -> np.ndarray:
+            nonlocal state
+            logits, state = step(tf.constant([[token_id]]), state)
+            return logits.numpy()[0, -1]
+
+        return prompt_ids[0, : mask.sum()].tolist(), read

@@ -1,9 +1,9 @@
-"""An artifact's ONNX graphs on ONNX Runtime; imports no TensorFlow."""
+"""An artifact's ONNX graphs on ONNX Runtime, by task; imports no TensorFlow."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,52 +11,74 @@ import onnxruntime
 
 from tfzoo.errors import ArtifactError, one_line
 from tfzoo.runtime import onnx_names
-from tfzoo.runtime.predictor import Hypotheses, decode_batch, encode_batch
+from tfzoo.runtime.predictor import Hypotheses, Reader, decode_batch
+from tfzoo.runtime.tasks import encode_prompts, encode_sources
 from tfzoo.text import TokenizerPair
 
+Sessions = Callable[[str], onnxruntime.InferenceSession]
 
-class OnnxBackend:
-    """The graphs of one artifact; each is loaded when first used.
+
+def sessions(directory: Path) -> Sessions:
+    """Returns what loads a graph of an artifact by its path there, each when it is first asked for.
+
+    Raises:
+        ArtifactError: when a graph is asked for that does not load.
+    """
+
+    @functools.cache
+    def load(path: str) -> onnxruntime.InferenceSession:
+        try:
+            return onnxruntime.InferenceSession(directory / path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no class in common
+            raise ArtifactError(
+                f"{directory / path} does not load in ONNX Runtime ({one_line(error)}); export it again."
+            ) from error
+
+    return load
+
+
+class Seq2SeqBackend:
+    """The encoder, the decoder and the search of a sequence-to-sequence model.
 
     Args:
         directory: the artifact.
         tokenizer: its tokenizers.
-        max_source_length: longest source in tokens, the end token included; longer texts are cut.
+        max_length: longest source in tokens, the end token included; longer texts are cut.
 
     Raises:
         ArtifactError: when a graph is first used, and does not load.
     """
 
-    def __init__(self, directory: Path, tokenizer: TokenizerPair, max_source_length: int) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, tokenizer: TokenizerPair, max_length: int) -> None:
         self._tokenizer = tokenizer
-        self._max_source_length = max_source_length
-        self._session = functools.cache(self._load)
-
-    def _load(self, path: str) -> onnxruntime.InferenceSession:
-        try:
-            return onnxruntime.InferenceSession(self._directory / path, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no class in common
-            raise ArtifactError(
-                f"{self._directory / path} does not load in ONNX Runtime ({one_line(error)}); export it again."
-            ) from error
+        self._max_length = max_length
+        self._session = sessions(directory)
 
     def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
         """See `Backend`."""
-        input_ids = encode_batch(texts, self._tokenizer, self._max_source_length)
+        inputs = encode_sources(texts, self._tokenizer, self._max_length, options["max_length"])
+        input_ids = inputs["encoder_token_ids"]
         feed = {"input_ids": input_ids, "attention_mask": self._attention_mask(input_ids), **options}
-        token_ids, scores = self._session(onnx_names.GENERATE).run(["sequences", "scores"], feed)
-        return decode_batch(token_ids, scores, self._tokenizer)
+        return decode_batch(_search(self._session, feed), self._tokenizer)
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """See `Backend`; the decoder reads all tokens at once."""
-        return self._decode(inputs, chunks=[inputs["decoder_token_ids"]])
+        return self._decode(inputs, [inputs["decoder_token_ids"]])
 
     def stepwise_logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """The same, one token at a time with the cache, as a decoding loop on the consumer's side runs."""
-        return self._decode(
-            inputs, chunks=np.split(inputs["decoder_token_ids"], inputs["decoder_token_ids"].shape[1], 1)
-        )
+        return self._decode(inputs, _columns(inputs["decoder_token_ids"]))
+
+    def read(self, text: str, new_tokens: int) -> tuple[list[int], Reader]:
+        """See `Backend`."""
+        inputs = encode_sources([text], self._tokenizer, self._max_length, np.array([new_tokens]))
+        read: list[int] = []
+
+        def logits(token_id: int) -> np.ndarray:
+            read.append(token_id)
+            return self.logits(inputs | {"decoder_token_ids": np.array([read], np.int32)})[0, -1]
+
+        return [self._tokenizer.target.start_id], logits
 
     def _decode(self, inputs: dict[str, np.ndarray], chunks: list[np.ndarray]) -> np.ndarray:
         input_ids = inputs["encoder_token_ids"].astype(np.int64)
@@ -65,12 +87,7 @@ class OnnxBackend:
             ["last_hidden_state"], {"input_ids": input_ids, "attention_mask": attention_mask}
         )
         decoder = self._session(onnx_names.DECODER)
-        past = {}
-        for value in decoder.get_inputs():
-            if value.name.startswith("past_key_values."):
-                _, num_heads, _, head_dim = value.shape
-                past[value.name] = np.zeros((len(input_ids), num_heads, 0, head_dim), np.float32)
-        names = [value.name for value in decoder.get_outputs()]
+        past = _no_past(decoder, len(input_ids))
         logits = []
         for index, chunk in enumerate(chunks):
             feed = {
@@ -78,12 +95,108 @@ class OnnxBackend:
                 "encoder_attention_mask": attention_mask,
                 "encoder_hidden_states": memory,
                 "use_cache_branch": np.array([index > 0]),
-                **past,
             }
-            found = dict(zip(names, decoder.run(names, feed), strict=True))
-            logits.append(found.pop("logits"))
-            past = {name.replace("present", "past_key_values"): value for name, value in found.items()}
+            scores, past = _run(decoder, feed, past)
+            logits.append(scores)
         return np.concatenate(logits, axis=1)
 
     def _attention_mask(self, input_ids: np.ndarray) -> np.ndarray:
         return (input_ids != self._tokenizer.source.pad_id).astype(np.int32)
+
+
+class CausalLmBackend:
+    """The decoder with past and the search of a language model.
+
+    Args:
+        directory: the artifact.
+        tokenizer: its tokenizer, twice.
+        max_length: longest prompt with its answer, in tokens.
+
+    Raises:
+        ArtifactError: when a graph is first used, and does not load.
+    """
+
+    def __init__(self, directory: Path, tokenizer: TokenizerPair, max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._session = sessions(directory)
+
+    def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
+        """See `Backend`."""
+        inputs = encode_prompts(texts, self._tokenizer, self._max_length, options["max_length"])
+        feed = {"input_ids": inputs["token_ids"], "attention_mask": inputs["padding_mask"], **options}
+        return decode_batch(_search(self._session, feed), self._tokenizer)
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """See `Backend`; all tokens at once."""
+        return self._decode([(inputs["token_ids"], inputs["padding_mask"])])
+
+    def stepwise_logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """The same, one token at a time with the state, as a decoding loop on the consumer's side runs."""
+        return self._decode(zip(_columns(inputs["token_ids"]), _columns(inputs["padding_mask"]), strict=True))
+
+    def read(self, text: str, new_tokens: int) -> tuple[list[int], Reader]:
+        """See `Backend`."""
+        model = self._session(onnx_names.MODEL)
+        inputs = encode_prompts([text], self._tokenizer, self._max_length, np.array([new_tokens]))
+        (prompt,) = inputs["token_ids"].tolist()
+        past = _no_past(model, 1)
+        unread, num_read = prompt[:-1], 0
+
+        def logits(token_id: int) -> np.ndarray:
+            nonlocal past, unread, num_read
+            tokens, unread = [*unread, token_id], []
+            num_read += len(tokens)
+            feed = {"input_ids": np.array([tokens], np.int64), "attention_mask": np.ones((1, num_read), np.int64)}
+            scores, past = _run(model, feed, past)
+            return scores[0, -1]
+
+        return prompt, logits
+
+    def _decode(self, chunks: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        model = self._session(onnx_names.MODEL)
+        past: dict[str, np.ndarray] = {}
+        mask = None
+        logits = []
+        for chunk, real in chunks:
+            past = past or _no_past(model, len(chunk))
+            mask = real if mask is None else np.concatenate([mask, real], axis=1)
+            feed = {"input_ids": chunk.astype(np.int64), "attention_mask": mask.astype(np.int64)}
+            scores, past = _run(model, feed, past)
+            logits.append(scores)
+        return np.concatenate(logits, axis=1)
+
+
+def _search(session: Sessions, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    token_ids, log_probs, scores = session(onnx_names.GENERATE).run(["sequences", "log_probs", "scores"], feed)
+    return {"token_ids": token_ids, "log_probs": log_probs, "scores": scores}
+
+
+def _columns(values: np.ndarray) -> list[np.ndarray]:
+    """(B, T) -> T times (B, 1)."""
+    return np.split(values, values.shape[1], axis=1)
+
+
+def _no_past(model: onnxruntime.InferenceSession, num_rows: int) -> dict[str, np.ndarray]:
+    """The state before the first token: keys and values of length 0, recurrent states of zeros."""
+    past = {}
+    for value in model.get_inputs():
+        if value.name.startswith("past_"):
+            sizes = [size if isinstance(size, int) else 0 for size in value.shape[1:]]
+            past[value.name] = np.zeros((num_rows, *sizes), np.float32)
+    return past
+
+
+def _run(
+    model: onnxruntime.InferenceSession, feed: dict[str, np.ndarray], past: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """One call: logits, and the past of the next call."""
+    names = [value.name for value in model.get_outputs()]
+    found = dict(zip(names, model.run(names, feed | past), strict=True))
+    return found["logits"], {name: found[f"present.{name.split('.', 1)[1]}"] for name in past}
+
+
+BACKENDS: dict[str, Callable[[Path, TokenizerPair, int], Seq2SeqBackend | CausalLmBackend]] = {
+    "seq2seq": Seq2SeqBackend,
+    "causal_lm": CausalLmBackend,
+}

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-ENCODER, DECODER, GENERATE = "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx", "onnx/generate.onnx"
+MODEL, GENERATE = "onnx/model.onnx", "onnx/generate.onnx"
+ENCODER, DECODER = "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"
 
-# Kinds of state entry -> where each stands in `past_key_values.<layer>.` and `present.<layer>.`
+# Task -> kind of state entry -> (prefix of the input, what follows the layer). A recurrent state has no name there.
 _STATE_PARTS = {
-    "self_key": "decoder.key",
-    "self_value": "decoder.value",
-    "memory_key": "encoder.key",
-    "memory_value": "encoder.value",
+    "seq2seq": {
+        "self_key": ("past_key_values", "decoder.key"),
+        "self_value": ("past_key_values", "decoder.value"),
+        "memory_key": ("past_key_values", "encoder.key"),
+        "memory_value": ("past_key_values", "encoder.value"),
+    },
+    "causal_lm": {
+        "self_key": ("past_key_values", "key"),
+        "self_value": ("past_key_values", "value"),
+        "hidden": ("past_states", "hidden"),
+        "cell": ("past_states", "cell"),
+    },
 }
 
 
-def state_name(entry: str, prefix: str) -> str:
-    """The ONNX name of a state entry.
+def past_name(task: str, entry: str) -> str:
+    """The ONNX input that a state entry comes from.
 
-    >>> state_name("self_key_3", "past_key_values")
+    >>> past_name("seq2seq", "self_key_3")
     'past_key_values.3.decoder.key'
     """
     kind, layer = entry.rsplit("_", 1)
-    return f"{prefix}.{layer}.{_STATE_PARTS[kind]}"
+    prefix, part = _STATE_PARTS[task][kind]
+    return f"{prefix}.{layer}.{part}"
+
+
+def present_name(task: str, entry: str) -> str:
+    """The ONNX output that a state entry goes to.
+
+    >>> present_name("seq2seq", "self_key_3")
+    'present.3.decoder.key'
+    """
+    _, _, rest = past_name(task, entry).partition(".")
+    return f"present.{rest}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig
+from tfzoo.decoding.next_token import next_token
 from tfzoo.errors import UsageError, nearest
 from tfzoo.text import TokenizerPair
 
@@ -19,20 +20,31 @@ BATCH_SIZE = 64  # texts that are decoded together
 class Hypotheses(NamedTuple):
     """What a search found for B texts, best first; W is the most beams of any text.
 
-    outputs: B lists of W strings; token_ids: (B, W, T) int32, padded after the end token; scores: (B, W) float32, nats.
+    outputs: B lists of W strings; token_ids: (B, W, T) int32, padded after the end token; log_probs: (B, W, T) float32,
+    of each token, nats; scores: (B, W) float32, nats.
     """
 
     outputs: list[list[str]]
     token_ids: np.ndarray
+    log_probs: np.ndarray
     scores: np.ndarray
 
 
 class Prediction(NamedTuple):
-    """One answer: its text, its log-probability (nats) divided by the length penalty, its token ids up to the end."""
+    """One answer.
+
+    output: its text, cut before the first stop string. score: its log-probability (nats) divided by the length penalty.
+    token_ids: up to the end token, with what follows a stop string. log_probs: of each token, nats.
+    """
 
     output: str
     score: float
     token_ids: list[int]
+    log_probs: list[float]
+
+
+# Reads one more token and returns the (V,) logits of the next one.
+Reader = Callable[[int], np.ndarray]
 
 
 class Backend(Protocol):
@@ -44,15 +56,24 @@ class Backend(Protocol):
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """Runs the model's forward on its `input_signature` names, (B, T) int32 each -> (B, T, V) float32."""
 
+    def read(self, text: str, new_tokens: int) -> tuple[list[int], Reader]:
+        """Reads one text but for the last token that stands before the answer.
+
+        Returns: the ids before the answer, and what reads on from the last of them.
+        """
+
 
 class Predictor:
-    """A trained sequence-to-sequence model with its tokenizers, ready for text.
+    """A trained model that generates, with its tokenizers, ready for text.
 
     Args:
         backend: what computes.
-        tokenizer: of both sides.
+        tokenizer: of both sides; a language model has one for prompt and answer.
         decoding: the options of a call that names none.
-        max_length: longest source or target in tokens, the end token included; longer sources are cut.
+        max_length: of a sequence-to-sequence model, longest source or target in tokens, the end token included, and
+            longer sources are cut; of a language model, longest prompt with its answer, and longer prompts are refused
+            or cut.
+        task: "seq2seq" or "causal_lm".
 
     Call arguments:
         texts: strings.
@@ -61,11 +82,19 @@ class Predictor:
     Returns: a list with the best answer for each text.
     """
 
-    def __init__(self, backend: Backend, tokenizer: TokenizerPair, decoding: DecodingConfig, max_length: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        tokenizer: TokenizerPair,
+        decoding: DecodingConfig,
+        max_length: int,
+        task: str = "seq2seq",
+    ) -> None:
         self.backend = backend
         self.tokenizer = tokenizer
         self.decoding = decoding
         self.max_length = max_length
+        self.task = task
 
     def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
         """Answers each text with the best output."""
@@ -77,7 +106,8 @@ class Predictor:
         """Returns for each text its `num_return_sequences` predictions, best first; reads `batch_size` texts at a time.
 
         Raises:
-            UsageError: an option is unknown or out of its range; before any text is read. Later, a text is no string.
+            UsageError: an option is unknown or out of its range; before any text is read. Later, a text is no string,
+                or a prompt leaves no room for `max_length` tokens.
         """
         if isinstance(texts, str):
             raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
@@ -107,23 +137,92 @@ class Predictor:
         for text in texts:
             if not isinstance(text, str):
                 raise UsageError(f"`texts` must hold strings; received {text!r}.")
+        if self.task == "causal_lm" and not config.truncate_prompt:
+            self._check_room(texts, config.max_length)
         repeated = [text for text in texts for _ in range(copies)]
         options = row_options(config, len(repeated))
         options["seed"] += np.tile(np.arange(copies, dtype=np.int32), len(texts))
         found = self.backend.generate(repeated, options)
         kept = config.num_return_sequences // copies
-        rows = [
-            Prediction(found.outputs[row][rank], float(found.scores[row, rank]), self._trim(found.token_ids[row, rank]))
-            for row in range(len(repeated))
-            for rank in range(kept)
-        ]
+        rows = [self._prediction(found, row, rank, config.stop) for row in range(len(repeated)) for rank in range(kept)]
         for first in range(0, len(rows), config.num_return_sequences):
             yield sorted(rows[first : first + config.num_return_sequences], key=lambda prediction: -prediction.score)
 
-    def _trim(self, token_ids: np.ndarray) -> list[int]:
-        ids: list[int] = token_ids.tolist()
+    def stream(self, text: str, **options: Any) -> Iterator[str]:
+        """Answers one text piece by piece, as it is generated; the pieces together are the best output.
+
+        Raises:
+            UsageError: an option is unknown or out of its range, it asks for more than one hypothesis, or the runtime
+                answers in one piece only; before anything is generated.
+        """
+        config = self._config(options)
+        if config.num_beams > 1 or config.num_return_sequences > 1:
+            raise UsageError(
+                "one hypothesis can be shown as it comes: set `num_beams=1` and `num_return_sequences=1`; received "
+                f"num_beams={config.num_beams}, num_return_sequences={config.num_return_sequences}."
+            )
+        if self.task == "causal_lm" and not config.truncate_prompt:
+            self._check_room([text], config.max_length)
+        prompt, read = self.backend.read(text, config.max_length)
+        return self._pieces(prompt, read, config)
+
+    def _pieces(self, prompt: list[int], read: Reader, config: DecodingConfig) -> Iterator[str]:
+        tokenizer = self.tokenizer.target
+        room = self.max_length - len(prompt) + 1  # the last token generated is never read
+        ids: list[int] = []
+        text, shown = "", 0
+        while len(ids) < min(config.max_length, room):
+            logits = read(ids[-1] if ids else prompt[-1])
+            ids.append(next_token(logits, config, {*prompt, *ids}, len(ids), tokenizer.end_id))
+            if ids[-1] == tokenizer.end_id:
+                break
+            text = tokenizer.decode(ids)
+            if any(stop in text for stop in config.stop):
+                break
+            certain = len(text) - _uncertain(text, config.stop)
+            if certain > shown:
+                yield text[shown:certain]
+                shown = certain
+        rest = cut_at_stop(tokenizer.decode(ids), config.stop)[shown:]
+        if rest:
+            yield rest
+
+    def _check_room(self, texts: list[str], new_tokens: int) -> None:
+        room = self.max_length - new_tokens + 1  # the last token generated is never read
+        for text in texts:
+            length = len(self.tokenizer.source.encode(text + self.tokenizer.prompt_suffix))
+            if length > room:
+                raise UsageError(
+                    f"a prompt of {length} tokens leaves no room for max_length={new_tokens} more within the model's "
+                    f"{self.max_length} positions: {text[:40]!r}. Shorten it to {room} tokens, lower `max_length`, or "
+                    "set `truncate_prompt` to drop its beginning."
+                )
+
+    def _prediction(self, found: Hypotheses, row: int, rank: int, stop: Sequence[str]) -> Prediction:
+        ids: list[int] = found.token_ids[row, rank].tolist()
         end_id = self.tokenizer.target.end_id
-        return ids[: ids.index(end_id) + 1] if end_id in ids else ids
+        length = ids.index(end_id) + 1 if end_id in ids else len(ids)
+        return Prediction(
+            cut_at_stop(found.outputs[row][rank], stop),
+            float(found.scores[row, rank]),
+            ids[:length],
+            found.log_probs[row, rank, :length].tolist(),
+        )
+
+
+def _uncertain(text: str, stop: Sequence[str]) -> int:
+    """Characters at the end of a text that the next token may change: half a character, or what may begin a stop."""
+    half = len(text) - len(text.rstrip("\ufffd"))
+    return max([half, *(size for one in stop for size in range(1, len(one)) if text.endswith(one[:size]))])
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """Returns the text before the first of the stop strings in it.
+
+    >>> cut_at_stop("yes. no! maybe", ("!", "."))
+    'yes'
+    """
+    return text[: min((text.index(one) for one in stop if one in text), default=len(text))]
 
 
 def row_options(config: DecodingConfig, num_rows: int) -> dict[str, np.ndarray]:
@@ -131,17 +230,7 @@ def row_options(config: DecodingConfig, num_rows: int) -> dict[str, np.ndarray]:
     return {name: np.full(num_rows, getattr(config, name), dtype) for name, dtype in ROW_OPTIONS.items()}
 
 
-def encode_batch(texts: Sequence[str], tokenizer: TokenizerPair, max_length: int) -> np.ndarray:
-    """Texts -> (B, S) int32 source ids: at most `max_length` with the end token, padded; without TensorFlow."""
-    source = tokenizer.source
-    rows = [[*source.encode(text)[: max_length - 1], source.end_id] for text in texts]
-    token_ids = np.full((len(rows), max(map(len, rows))), source.pad_id, np.int32)
-    for row, ids in zip(token_ids, rows, strict=True):
-        row[: len(ids)] = ids
-    return token_ids
-
-
-def decode_batch(token_ids: np.ndarray, scores: np.ndarray, tokenizer: TokenizerPair) -> Hypotheses:
-    """(B, W, T) target ids and their (B, W) scores -> hypotheses with their text; without TensorFlow."""
-    outputs = [[tokenizer.target.decode(ids.tolist()) for ids in row] for row in token_ids]
-    return Hypotheses(outputs, token_ids, scores)
+def decode_batch(found: dict[str, np.ndarray], tokenizer: TokenizerPair) -> Hypotheses:
+    """What `tfzoo.decoding.generate.search` returns -> hypotheses with their text; without TensorFlow."""
+    outputs = [[tokenizer.target.decode(ids.tolist()) for ids in row] for row in found["token_ids"]]
+    return Hypotheses(outputs, found["token_ids"], found["log_probs"], found["scores"])

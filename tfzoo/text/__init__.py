@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "loading": ["load"],
         "pairs": ["TokenizerPair", "pair", "train_pair"],
         "tokenizers": ["SentencePieceTokenizer", "SymbolTokenizer", "Tokenizer"],
+        "word_piece": ["WordPieceTokenizer"],
     },
 )

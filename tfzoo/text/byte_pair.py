@@ -20,7 +20,7 @@ import tokenizers as hf
 from tfzoo.errors import ArtifactError, UsageError
 from tfzoo.text import huggingface
 from tfzoo.text.special_tokens import END_OF_TEXT
-from tfzoo.text.tokenizers import write_assets
+from tfzoo.text.tokenizers import well_formed, write_assets
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -101,7 +101,7 @@ class BytePairTokenizer:
             nonlocal num_characters
             for sentence in sentences:
                 num_characters += len(sentence)
-                yield _well_formed(sentence)
+                yield well_formed(sentence)
 
         learner = hf.Tokenizer(hf.models.BPE())
         learner.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -126,8 +126,8 @@ class BytePairTokenizer:
         Raises:
             ArtifactError: a missing or damaged file, or two that do not fit each other.
         """
-        vocabulary = _read_json(vocab_json)
-        lines = _read(merges_txt).removesuffix("\n").split("\n")
+        vocabulary = huggingface.read_json(vocab_json)
+        lines = huggingface.read_text(merges_txt).removesuffix("\n").split("\n")
         merges: list[tuple[str, str]] = []
         for number, line in enumerate(lines, start=1):
             if number == 1 and (line.startswith("#version") or not line):
@@ -148,7 +148,7 @@ class BytePairTokenizer:
         Raises:
             ArtifactError: a missing or damaged file, or one that asks for something that GPT-2's tokenizer has not.
         """
-        content = _read_json(path)
+        content = huggingface.read_json(path)
         try:
             if unlike := huggingface.unlike_gpt2(content):
                 raise ArtifactError(
@@ -175,7 +175,7 @@ class BytePairTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one string; see `Tokenizer`."""
-        return self._encoder.encode(_well_formed(text)).ids
+        return self._encoder.encode(well_formed(text)).ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of one sequence; see `Tokenizer`."""
@@ -253,28 +253,3 @@ def _problem(vocabulary: Any, merges: Sequence[tuple[str, str]]) -> str | None:
 def _some(pieces: set[str]) -> str:
     first = min(map(repr, pieces))
     return first if len(pieces) == 1 else f"{first} and {len(pieces) - 1} more pieces"
-
-
-def _well_formed(text: str) -> str:
-    """Returns the text with U+FFFD for each lone surrogate, which no UTF-8 can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _read(path: str | Path) -> str:
-    try:
-        return Path(path).read_bytes().decode()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}); copy the file there.") from error
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{path} is damaged: not UTF-8 ({error}); copy the file again.") from error
-
-
-def _read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(_read(path))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: not JSON ({error}); copy the file again.") from error

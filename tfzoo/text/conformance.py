@@ -11,14 +11,14 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from tfzoo.text.special_tokens import SPECIAL_TOKENS
+from tfzoo.text.special_tokens import BERT_TOKENS, END_OF_TEXT, SPECIAL_TOKENS
 from tfzoo.text.tokenizers import Tokenizer
 
 # Group -> why the two readers of tokenizer.json, `tokenizers` (Rust) and transformers.js, may give other ids.
 KNOWN_DIFFERENCES = {
     "special_tokens": {
         "readers": ["tokenizers", "transformers.js"],
-        "why": "text that spells a special token, such as </s>, is that token there and ordinary text here",
+        "why": "text that spells a special token, such as </s> or [SEP], is that token there and ordinary text here",
     },
     "bare_marks": {
         "readers": ["tokenizers", "transformers.js"],
@@ -30,7 +30,7 @@ KNOWN_DIFFERENCES = {
     },
     "unknown": {
         "readers": ["tokenizers", "transformers.js"],
-        "why": "an unknown id decodes to <unk>, or to nothing where special tokens are skipped; here to ⁇",
+        "why": "an unknown id decodes to <unk> or [UNK], or to nothing where special tokens are skipped; here to ⁇",
     },
 }
 
@@ -119,7 +119,18 @@ _LITERAL = {
     "repeats": ("ooo", "oooooooo", "aaaa aaaa", "hahahahahaha", "abababababab", "the the the the"),
     "controls": ("\x01\x02\x1f", "a\x07b", "a\x0bb\x0cc", "\x1c\x1d\x1e", "\x7f\x80\x85\x9f", "left\u200eright\u200f"),
     "joiners": ("👩\u200d👩\u200d👧\u200d👧", "🧑🏻\u200d🚀 goes", "می\u200cخواهم", "क्\u200dष"),
-    "special_tokens": (*SPECIAL_TOKENS, "a</s>b", "a </s> b", "<s>a</s>", "<unk> <pad>"),
+    "special_tokens": (
+        *SPECIAL_TOKENS,
+        "a</s>b",
+        "a </s> b",
+        "<s>a</s>",
+        "<unk> <pad>",
+        END_OF_TEXT,
+        f"a {END_OF_TEXT}b",
+        *BERT_TOKENS,
+        "a[SEP]b",
+        "a [MASK] b",
+    ),
     "bare_marks": (
         "\u0301",
         "a\u0301\u0302\u0323",
@@ -161,7 +172,7 @@ def vectors(tokenizer: Tokenizer, texts: Iterable[str] = ()) -> Vectors:
 
 def _group(group: str, text: str) -> str:
     """The group that a text belongs to by what is in it, wherever it comes from."""
-    if any(token in text for token in SPECIAL_TOKENS):
+    if any(token in text for token in (*SPECIAL_TOKENS, END_OF_TEXT, *BERT_TOKENS)):
         return "special_tokens"
     if group in ("vocabulary", "long") and any(_is_mark(character) for character in text):
         return "bare_marks"

@@ -1,15 +1,15 @@
 """`tokenizer.json` and `tokenizer_config.json` as Hugging Face's `tokenizers` (and transformers.js) read them.
 
 Written as plain JSON, so that neither package is needed to write them. The end token is appended, so that the ids are
-ready for the encoder; GPT-2's tokenizer alone appends none. The ids equal ours, with these differences that lie in
-Hugging Face's code:
+ready for the encoder; GPT-2's tokenizer appends none, and BERT's puts a start before the text too. The ids equal ours,
+with these differences that lie in Hugging Face's code:
 
 * Text that spells a special token, such as "</s>", gives that token's id there; here it is ordinary text.
 * Its `Precompiled` normalizer goes by grapheme where SentencePiece goes by code point, and drops a combining mark that
   follows a compatibility character, such as a full-width letter or digit. The two NFC steps repair what real text
   has: decomposed accents (Vietnamese, Hangul) and half-width katakana. A mark that composes with nothing and several
   marks in another than the canonical order can still come out differently.
-* An unknown token decodes to "<unk>" there, to "⁇" here.
+* An unknown token decodes to "<unk>" or "[UNK]" there, to "⁇" here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,24 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from tfzoo.errors import UsageError
-from tfzoo.text.special_tokens import END, END_ID, END_OF_TEXT, PAD, SPECIAL_TOKENS, START, UNK, UNK_ID
+from tfzoo.errors import ArtifactError, UsageError
+from tfzoo.text.special_tokens import (
+    BERT_END,
+    BERT_START,
+    BERT_TOKENS,
+    BERT_UNK,
+    END,
+    END_ID,
+    END_OF_TEXT,
+    PAD,
+    SPECIAL_TOKENS,
+    START,
+    UNK,
+    UNK_ID,
+)
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -157,6 +171,116 @@ def unlike_gpt2(tokenizer: Mapping[str, Any]) -> list[str]:
     found |= {f"model.{name}": model[name] for name in optional if name in model}
     unlike = [f"{name} is {value!r}" for name, value in found.items() if value]
     return unlike + (["pre_tokenizer.use_regex is False"] if words.get("use_regex") is False else [])
+
+
+def word_piece_files(vocabulary: Mapping[str, int], *, lowercase: bool, max_word_length: int) -> dict[str, bytes]:
+    """Returns Hugging Face's two files of a BERT tokenizer; as BERT's own, it puts a start before the text too.
+
+    Args:
+        vocabulary: piece -> id, the special tokens included.
+        lowercase: whether text is lowercased and loses its accents.
+        max_word_length: characters; a longer word is unknown.
+    """
+    start, end = ({"SpecialToken": {"id": token, "type_id": 0}} for token in (BERT_START, BERT_END))
+    first = {"Sequence": {"id": "A", "type_id": 0}}
+    second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": BERT_END, "type_id": 1}}]
+    added = sorted(BERT_TOKENS, key=vocabulary.__getitem__)
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": vocabulary[token], "content": token, **_SPECIAL} for token in added],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": lowercase,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [start, first, end],
+            "pair": [start, first, end, *second],
+            "special_tokens": {
+                token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in (BERT_START, BERT_END)
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": BERT_UNK,
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": max_word_length,
+            "vocab": dict(vocabulary),
+        },
+    }
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    config = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": lowercase,
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        **dict(zip(names, BERT_TOKENS, strict=True)),
+        "padding_side": "right",
+        "clean_up_tokenization_spaces": False,
+    }
+    return {TOKENIZER_FILE: to_bytes(tokenizer), CONFIG_FILE: to_bytes(config)}
+
+
+def unlike_bert(tokenizer: Mapping[str, Any]) -> list[str]:
+    """Returns what in the content of a `tokenizer.json` gives other ids than BERT's words and pieces would.
+
+    Raises:
+        KeyError, TypeError, AttributeError: the content is not that of a `tokenizer.json`.
+    """
+    model, normalizer, words = (tokenizer[name] or {"type": None} for name in ("model", "normalizer", "pre_tokenizer"))
+    for name, part, wanted in (
+        ("model", model, "WordPiece"),
+        ("normalizer", normalizer, "BertNormalizer"),
+        ("pre_tokenizer", words, "BertPreTokenizer"),
+    ):
+        if part["type"] != wanted:
+            return [f"{name}.type is {part['type']!r}"]
+    lowercase = normalizer["lowercase"]
+    usual: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("normalizer.clean_text", normalizer["clean_text"], (True,)),
+        ("normalizer.handle_chinese_chars", normalizer["handle_chinese_chars"], (True,)),
+        ("normalizer.strip_accents", normalizer["strip_accents"], (None, lowercase)),
+        ("normalizer.lowercase", lowercase, (True, False)),
+        ("model.unk_token", model["unk_token"], (BERT_UNK,)),
+        ("model.continuing_subword_prefix", model["continuing_subword_prefix"], ("##",)),
+        ("model.max_input_chars_per_word", model["max_input_chars_per_word"], (100,)),
+    ]
+    unlike = [f"{name} is {value!r}" for name, value, values in usual if value not in values]
+    added = [token["content"] for token in tokenizer["added_tokens"] if token["content"] not in BERT_TOKENS]
+    return unlike + [f"added_tokens holds {token!r}" for token in added]
+
+
+def read_text(path: str | Path) -> str:
+    """Returns the content of a UTF-8 file.
+
+    Raises:
+        ArtifactError: a missing or damaged file.
+    """
+    try:
+        return Path(path).read_bytes().decode()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}); copy the file there.") from error
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is damaged: not UTF-8 ({error}); copy the file again.") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        ArtifactError: a missing or damaged file.
+    """
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged: not JSON ({error}); copy the file again.") from error
 
 
 def to_bytes(value: Any) -> bytes:

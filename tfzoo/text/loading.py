@@ -1,4 +1,4 @@
-"""A tokenizer from the files of its directory: tfzoo's own, or those of a GPT-2 checkpoint."""
+"""A tokenizer from the files of its directory: tfzoo's own, or those of a GPT-2 or BERT checkpoint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from tfzoo.errors import ArtifactError
-from tfzoo.text import huggingface
+from tfzoo.text import huggingface, word_piece
 from tfzoo.text.byte_pair import FILE_PAIRS, BytePairTokenizer
 from tfzoo.text.special_tokens import SPECIAL_TOKENS
 from tfzoo.text.tokenizers import (
@@ -16,16 +16,18 @@ from tfzoo.text.tokenizers import (
     SymbolTokenizer,
     Tokenizer,
 )
+from tfzoo.text.word_piece import WordPieceTokenizer
 
 
 def load(directory: str | Path) -> Tokenizer:
     """Returns the tokenizer of a directory, without TensorFlow.
 
-    Read are, in this order: `spiece.model`; GPT-2's `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`;
-    `vocab.json` alone (symbols); `tokenizer.json` alone (byte-level BPE).
+    Read are, in this order: `spiece.model`; BERT's `vocab.txt`, cased or not as `tokenizer_config.json` says; GPT-2's
+    `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`; `vocab.json` alone (symbols); `tokenizer.json`
+    alone (WordPiece or byte-level BPE).
 
     Args:
-        directory: what a tokenizer was saved to, or a folder of GPT-2's files.
+        directory: what a tokenizer was saved to, or a folder of GPT-2's or BERT's files.
 
     Raises:
         ArtifactError: the directory holds no tokenizer, or a damaged one.
@@ -37,18 +39,29 @@ def load(directory: str | Path) -> Tokenizer:
 
     if holds(SENTENCEPIECE_FILE):
         return SentencePieceTokenizer((directory / SENTENCEPIECE_FILE).read_bytes())
+    if holds(word_piece.VOCABULARY_FILE):
+        return WordPieceTokenizer.from_vocabulary(directory / word_piece.VOCABULARY_FILE)
     for vocabulary_file, merges_file in FILE_PAIRS:
         if holds(merges_file):
             return BytePairTokenizer.from_files(directory / vocabulary_file, directory / merges_file)
     if holds(VOCABULARY_FILE):
         return _load_symbols(directory)
     if holds(huggingface.TOKENIZER_FILE):
-        return BytePairTokenizer.from_tokenizer_json(directory / huggingface.TOKENIZER_FILE)
+        path = directory / huggingface.TOKENIZER_FILE
+        kind = WordPieceTokenizer if _is_word_piece(path) else BytePairTokenizer
+        return kind.from_tokenizer_json(path)
     raise ArtifactError(
-        f"{directory} holds no tokenizer: none of {SENTENCEPIECE_FILE}, {VOCABULARY_FILE}, "
-        f"{', '.join(merges_file for _, merges_file in FILE_PAIRS)} and {huggingface.TOKENIZER_FILE} is there. "
+        f"{directory} holds no tokenizer: none of {SENTENCEPIECE_FILE}, {word_piece.VOCABULARY_FILE}, "
+        f"{VOCABULARY_FILE}, {', '.join(merges_file for _, merges_file in FILE_PAIRS)} and "
+        f"{huggingface.TOKENIZER_FILE} is there. "
         "Name the folder that a tokenizer was saved to."
     )
+
+
+def _is_word_piece(path: Path) -> bool:
+    content = huggingface.read_json(path)
+    model = content.get("model") if isinstance(content, dict) else None
+    return isinstance(model, dict) and model.get("type") == "WordPiece"
 
 
 def _load_symbols(directory: Path) -> SymbolTokenizer:

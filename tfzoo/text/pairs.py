@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tfzoo.errors import UsageError
+from tfzoo.errors import ArtifactError, UsageError
+from tfzoo.text import huggingface
 from tfzoo.text.byte_pair import BytePairTokenizer
 from tfzoo.text.config import Kind, TokenizerConfig
 from tfzoo.text.loading import load
 from tfzoo.text.tokenizers import SentencePieceTokenizer, SymbolTokenizer, Tokenizer, write_assets
+from tfzoo.text.word_piece import WordPieceTokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +21,14 @@ class TokenizerPair:
     """Source and target tokenizer of one model; the same object twice when they share a vocabulary.
 
     Args:
-        source: tokenizes what the encoder reads.
+        source: tokenizes what the encoder reads, or a prompt.
         target: detokenizes what the decoder writes.
+        prompt_suffix: what a language model learnt to see between prompt and answer, and so stands behind each prompt.
     """
 
     source: Tokenizer
     target: Tokenizer
+    prompt_suffix: str = ""
 
     @property
     def shared(self) -> bool:
@@ -33,7 +38,11 @@ class TokenizerPair:
     def assets(self) -> dict[str, bytes]:
         """Returns relative path -> content: at the top when shared, else below `source/` and `target/`."""
         if self.shared:
-            return self.source.assets()
+            assets = self.source.assets()
+            if self.prompt_suffix:
+                config = json.loads(assets[huggingface.CONFIG_FILE]) | {"prompt_suffix": self.prompt_suffix}
+                assets[huggingface.CONFIG_FILE] = huggingface.to_bytes(config)
+            return assets
         sides = {"source": self.source, "target": self.target}
         return {f"{side}/{name}": content for side, one in sides.items() for name, content in one.assets().items()}
 
@@ -52,7 +61,15 @@ class TokenizerPair:
         if (directory / "source").is_dir() and (directory / "target").is_dir():
             return cls(load(directory / "source"), load(directory / "target"))
         shared = load(directory)
-        return cls(shared, shared)
+        return cls(shared, shared, _prompt_suffix(directory))
+
+
+def _prompt_suffix(directory: Path) -> str:
+    path = directory / huggingface.CONFIG_FILE
+    try:
+        return json.loads(path.read_bytes()).get("prompt_suffix", "") if path.is_file() else ""
+    except (ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); export or train the model again.") from error
 
 
 def pair(tokenizer: Tokenizer | tuple[Tokenizer, Tokenizer] | TokenizerPair) -> TokenizerPair:
@@ -97,5 +114,9 @@ def _train(kind: Kind, sentences: Iterable[str], config: TokenizerConfig, vocabu
         return SentencePieceTokenizer.train(sentences, vocabulary_size, character_coverage=config.character_coverage)
     if kind == "byte_pair":
         return BytePairTokenizer.train(sentences, vocabulary_size)
+    if kind == "word_piece":
+        return WordPieceTokenizer.train(
+            sentences, vocabulary_size, config.lowercase, character_coverage=config.character_coverage
+        )
     separator = {"characters": "", "symbols": " "}[kind]
     return SymbolTokenizer.train(sentences, separator=separator, vocabulary_size=vocabulary_size)

@@ -1,4 +1,4 @@
-"""The four tokens that every vocabulary but GPT-2's begins with, and their ids; and GPT-2's one."""
+"""The four tokens that every vocabulary but GPT-2's and BERT's begins with, and their ids; and those of these two."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ UNK_SURFACE = "⁇"
 
 END_OF_TEXT = "<|endoftext|>"
 """The special token of a GPT-2 vocabulary: start, end and padding at once."""
+
+BERT_PAD = "[PAD]"
+BERT_UNK = "[UNK]"
+BERT_START = "[CLS]"
+BERT_END = "[SEP]"
+BERT_MASK = "[MASK]"
+
+BERT_TOKENS = (BERT_PAD, BERT_UNK, BERT_START, BERT_END, BERT_MASK)
+"""The special tokens of a BERT vocabulary, which may stand anywhere in it."""

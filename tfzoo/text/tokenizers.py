@@ -35,7 +35,8 @@ _SCORE_STEPS_PER_NAT = 64
 class Tokenizer(Protocol):
     """What the rest of tfzoo knows of a tokenizer.
 
-    Ids 0 to 3 are padding, unknown, start and end, but for `BytePairTokenizer`, where one token is all of them.
+    Ids 0 to 3 are padding, unknown, start and end, but for `BytePairTokenizer`, where one token is all of them, and
+    `WordPieceTokenizer`, where they stand anywhere.
     """
 
     vocabulary_size: int
@@ -311,6 +312,15 @@ def write_assets(assets: dict[str, bytes], directory: str | Path) -> None:
         path = Path(directory) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def well_formed(text: str) -> str:
+    """Returns the text with U+FFFD for each lone surrogate, which no UTF-8 can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _split(text: str, separator: str) -> list[str]:

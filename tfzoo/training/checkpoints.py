@@ -2,7 +2,15 @@
 
     RUN_DIR/checkpoints/step-00000100/
         state.safetensors   model/PATH and optimizer/PATH for each variable, seed/0, seed/1 ... for the dropout states
+                            and the state that a model carries from batch to batch
         state.json          step, history (one record per checkpoint so far), checksums
+
+Where the optimizer keeps a moving average of the weights, that is model/PATH, which every reader takes, and the weights
+themselves are trained/PATH.
+
+A run that begins with weights from elsewhere has a checkpoint of step 0, with model/PATH alone. A run that was asked to
+end between two checkpoints leaves one without a record, which also holds progress/NAME, what was measured since the
+last record; the next checkpoint replaces it.
 
 A checkpoint is written aside and renamed, so that a killed run leaves a whole one or none. Both files are
 checksummed, and nothing is assigned to a model before everything fits. Nothing is pickled.
@@ -16,7 +24,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -26,7 +34,7 @@ from safetensors.numpy import save_file
 
 from tfzoo.errors import CheckpointError
 
-# What was measured at one checkpoint, by name; always holds "step" and "nats_per_token".
+# What was measured at one checkpoint, by name; always holds "step", and "nats_per_token" except at step 0.
 Record = dict[str, float]
 
 
@@ -37,7 +45,7 @@ class Checkpoint:
     Args:
         folder: where it is.
         step: updates that its weights have seen.
-        history: one record per checkpoint of the run, this one last.
+        history: one record per checkpoint of the run, this one last unless it was made between two.
         sha256: hexadecimal checksum that state.safetensors must have.
     """
 
@@ -68,18 +76,37 @@ def newest(run_dir: str | Path) -> Checkpoint:
 def best(run_dir: str | Path) -> Checkpoint:
     """Returns the checkpoint with the fewest nats per token among those kept (see `best_record`).
 
+    Where there is none but one between two records, it is that one.
+
     Raises:
         CheckpointError: the run has no checkpoint, or a state.json is missing or damaged.
     """
-    kept = steps(run_dir)
-    history = [record for record in newest(run_dir).history if record["step"] in kept]
-    return _read(_folder(run_dir, int(best_record(history)["step"])))
+    kept, last = steps(run_dir), newest(run_dir)
+    history = [record for record in last.history if record["step"] in kept]
+    return _read(_folder(run_dir, int(best_record(history)["step"]))) if history else last
+
+
+def last(run_dir: str | Path, num: int) -> list[Checkpoint]:
+    """Returns the last `num` checkpoints that training recorded, in the order of their steps, to average them.
+
+    Raises:
+        CheckpointError: fewer are there, or a state.json is missing or damaged.
+    """
+    recorded = [int(record["step"]) for record in newest(run_dir).history if record["step"]][-num:]
+    found = [step for step in recorded if step in steps(run_dir)]
+    if len(found) < num:
+        raise CheckpointError(
+            f"average_checkpoints={num} needs the last {num} checkpoints; {_root(run_dir)} holds {len(found)} of them. "
+            "Train the run further, or lower `average_checkpoints`: the same training command takes another value."
+        )
+    return [_read(_folder(run_dir, step)) for step in found]
 
 
 def best_record(history: list[Record]) -> Record:
     """Returns the record with the fewest nats per token, the earliest of equals.
 
-    Validation decides; training does where the newest checkpoint was not validated.
+    Validation decides; training does where the newest checkpoint was not validated. Before the first step nothing is
+    measured: then it is the only record.
 
     >>> best_record([{"step": 10, "nats_per_token": 2.0, "val_nats_per_token": 2.5},
     ...              {"step": 20, "nats_per_token": 1.0, "val_nats_per_token": 2.1},
@@ -87,7 +114,7 @@ def best_record(history: list[Record]) -> Record:
     20
     """
     key = "val_nats_per_token" if "val_nats_per_token" in history[-1] else "nats_per_token"
-    return min((record for record in history if key in record), key=lambda record: record[key])
+    return min((record for record in history if key in record), key=lambda record: record[key], default=history[-1])
 
 
 def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Checkpoint:
@@ -96,13 +123,51 @@ def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Chec
     Raises:
         CheckpointError: the step has a checkpoint already, or two variables have one path.
     """
-    step = int(history[-1]["step"])
+    return _write(run_dir, history, {name: variable.numpy() for name, variable in _variables(model).items()})
+
+
+def save_between(
+    model: keras.Model, run_dir: str | Path, history: list[Record], step: int, progress: Mapping[str, np.ndarray]
+) -> Checkpoint:
+    """Writes the state of a built and compiled model at a step without a record.
+
+    Args:
+        model: as for `save`.
+        run_dir: folder of the run.
+        history: the records so far, all of earlier steps.
+        step: updates that the weights have seen.
+        progress: what was measured since the last record; `read_progress` returns it.
+
+    Raises:
+        CheckpointError: the step has a checkpoint already, or two variables have one path.
+    """
+    tensors = {name: variable.numpy() for name, variable in _variables(model).items()}
+    return _write(run_dir, history, tensors | {f"progress/{name}": value for name, value in progress.items()}, step)
+
+
+def begin(run_dir: str | Path, weights: Mapping[str, np.ndarray]) -> Checkpoint:
+    """Writes weights as the checkpoint of step 0, from which training goes on with a fresh optimizer.
+
+    Args:
+        run_dir: folder of the run.
+        weights: variable path below the model's name -> value.
+
+    Raises:
+        CheckpointError: there is a checkpoint of step 0 already.
+    """
+    return _write(run_dir, [{"step": 0}], {f"model/{path}": value for path, value in weights.items()})
+
+
+def _write(
+    run_dir: str | Path, history: list[Record], tensors: dict[str, np.ndarray], step: int | None = None
+) -> Checkpoint:
+    step = int(history[-1]["step"]) if step is None else step
     folder = _folder(run_dir, step)
     if folder.exists():
         raise CheckpointError(f"{folder} exists already; delete it or train into another run_dir.")
     aside = folder.with_name(f".tmp-{folder.name}")
     aside.mkdir(parents=True)
-    tensors = {name: np.asarray(variable.numpy(), order="C") for name, variable in _variables(model).items()}
+    tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     save_file(tensors, aside / "state.safetensors")
     sha256 = _file_sha256(aside / "state.safetensors")
     fields = {"step": step, "history": history, "sha256": sha256}
@@ -119,24 +184,65 @@ def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Chec
 def restore(model: keras.Model, checkpoint: Checkpoint) -> None:
     """Puts weights, optimizer and dropout states into a built model that is compiled with a built optimizer.
 
+    At step 0 there are weights alone; the others stay as they are.
+
     Raises:
         CheckpointError: state.safetensors is missing, damaged, or of another model or optimizer.
     """
-    _assign(_variables(model), checkpoint, prefixes=("model/", "optimizer/", "seed/"))
+    if not checkpoint.step:
+        load_weights(model, checkpoint)
+        return
+    _assign(_variables(model), checkpoint, prefixes=("model/", "trained/", "optimizer/", "seed/"))
 
 
-def load_weights(model: keras.Model, checkpoint: Checkpoint) -> None:
+def load_weights(model: keras.Model, *averaged: Checkpoint) -> None:
     """Puts the weights alone into a built model, to predict with or to export.
 
+    Args:
+        model: the model.
+        *averaged: one checkpoint, or several of which the mean is taken (Vaswani et al., 2017, section 6.1).
+
     Raises:
-        CheckpointError: state.safetensors is missing, damaged, or of another model.
+        CheckpointError: a state.safetensors is missing, damaged, or of another model.
     """
-    _assign(_model_variables(model), checkpoint, prefixes=("model/",))
+    weights = {f"model/{path}": value for path, value in read_weights(*averaged).items()}
+    _assign_values(_model_variables(model), weights, averaged[-1])
+
+
+def read_weights(*averaged: Checkpoint) -> dict[str, np.ndarray]:
+    """Returns the weights alone, or the mean of several checkpoints' weights, by variable path below the model's name.
+
+    Raises:
+        CheckpointError: a state.safetensors is missing or damaged.
+    """
+    weights = _read_tensors(averaged[0], ("model/",))
+    if len(averaged) > 1:
+        dtypes = {name: value.dtype for name, value in weights.items()}
+        # One after the other: memory for all of them may not be there.
+        sums = {name: value.astype(np.float64) for name, value in weights.items()}
+        for checkpoint in averaged[1:]:
+            for name, value in _read_tensors(checkpoint, ("model/",)).items():
+                sums[name] += value
+        weights = {name: (total / len(averaged)).astype(dtypes[name]) for name, total in sums.items()}
+    return {name.removeprefix("model/"): value for name, value in weights.items()}
+
+
+def read_progress(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """Returns what `save_between` was given; nothing for the checkpoint of a record.
+
+    Raises:
+        CheckpointError: state.safetensors is missing or damaged.
+    """
+    if checkpoint.history and checkpoint.step == checkpoint.history[-1]["step"]:
+        return {}
+    return {name.removeprefix("progress/"): value for name, value in _read_tensors(checkpoint, ("progress/",)).items()}
 
 
 def prune(run_dir: str | Path, keep: int) -> None:
-    """Deletes all checkpoints but the newest `keep` and the best."""
-    kept = {*steps(run_dir)[-keep:], best(run_dir).step}
+    """Deletes all checkpoints but the newest, the best, and the newest `keep` that have a record."""
+    last = newest(run_dir)
+    recorded = {record["step"] for record in last.history}
+    kept = {last.step, best(run_dir).step, *[step for step in steps(run_dir) if step in recorded][-keep:]}
     for step in set(steps(run_dir)) - kept:
         folder = _folder(run_dir, step)
         # Renamed first: a run killed while deleting must not leave something that looks whole.
@@ -172,19 +278,26 @@ def _read(folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _assign(variables: dict[str, keras.Variable], checkpoint: Checkpoint, *, prefixes: tuple[str, ...]) -> None:
+def _read_tensors(checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> dict[str, np.ndarray]:
     path = checkpoint.folder / "state.safetensors"
     if not path.exists():
         raise CheckpointError(f"{path} is missing. {_way_out(checkpoint.folder)}")
     if _file_sha256(path) != checkpoint.sha256:
         raise CheckpointError(f"{path} is damaged: its checksum differs. {_way_out(checkpoint.folder)}")
     with safe_open(path, framework="np") as file:
-        saved = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}
+
+
+def _assign(variables: dict[str, keras.Variable], checkpoint: Checkpoint, *, prefixes: tuple[str, ...]) -> None:
+    _assign_values(variables, _read_tensors(checkpoint, prefixes), checkpoint)
+
+
+def _assign_values(variables: dict[str, keras.Variable], saved: dict[str, np.ndarray], checkpoint: Checkpoint) -> None:
     differences = list(_differences(variables, saved))
     if differences:
         more = f", and {len(differences) - 1} more differences" if len(differences) > 1 else ""
         raise CheckpointError(
-            f"{path} does not fit the model: {differences[0]}{more}. "
+            f"{checkpoint.folder / 'state.safetensors'} does not fit the model: {differences[0]}{more}. "
             "Build the model and its training from this run's own recipe, or train into another run_dir."
         )
     for name, variable in variables.items():
@@ -210,8 +323,20 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     seeds = [variable for variable in model.variables if id(variable) not in weights]
     variables |= {f"seed/{index}": variable for index, variable in enumerate(seeds)}
     # "adam/MODEL_encoder_kernel_momentum" -> "optimizer/adam/encoder_kernel_momentum"
-    paths = (variable.path.replace(f"/{model.name}_", "/", 1) for variable in model.optimizer.variables)
-    return variables | _by_path("optimizer", paths, model.optimizer.variables)
+    averages = _averages(model)
+    states = [variable for variable in model.optimizer.variables if id(variable) not in set(map(id, averages))]
+    paths = (variable.path.replace(f"/{model.name}_", "/", 1) for variable in states)
+    variables |= _by_path("optimizer", paths, states)
+    names = {id(variable): name for name, variable in variables.items()}
+    for trained, average in zip(model.trainable_variables, averages, strict=bool(averages)):
+        name = names[id(trained)]
+        variables |= {name: average, name.replace("model/", "trained/", 1): trained}
+    return variables
+
+
+def _averages(model: keras.Model) -> list[keras.Variable]:
+    """The moving averages of the trainable variables, if there are any; Keras has no public name for them."""
+    return model.optimizer._model_variables_moving_average if model.optimizer.use_ema else []
 
 
 def _model_variables(model: keras.Model) -> dict[str, keras.Variable]:

@@ -6,6 +6,10 @@ length 10 counts as much as ten of a batch padded to length 100, so that batches
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -50,3 +54,30 @@ class TokenAccuracy(_TokenMean):
         """Adds a batch of labels (B, T), logits (B, T, V) and weights (B, T)."""
         hits = tf.equal(tf.argmax(y_pred, axis=-1, output_type="int32"), tf.cast(y_true, "int32"))
         self._update(tf.cast(hits, "float32"), y_pred, sample_weight)
+
+
+@contextlib.contextmanager
+def padding_measured(model: keras.Model, share: keras.metrics.Mean) -> Iterator[None]:
+    """Within, each batch that a compiled model is trained or tested on is noted in `share`.
+
+    Args:
+        model: whose batches.
+        share: takes 1 for each position that is padding and 0 for each other. Padding is what the input `padding_mask`
+            says, or, of a model without one, the labels of weight 0.
+    """
+    compute_metrics = model.compute_metrics
+
+    def measure(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        real = x["padding_mask"] if isinstance(x, dict) and "padding_mask" in x else sample_weight
+        if real is not None:
+            share.update_state(tf.reshape(tf.equal(real, 0), [-1]))
+        return compute_metrics(x, y, y_pred, sample_weight)
+
+    # The one place that sees inputs, labels and weights of every batch, however `fit` makes its steps.
+    model.compute_metrics = measure
+    try:
+        yield
+    finally:
+        del model.compute_metrics
+        # Keras keeps the functions that it has traced with it.
+        model.train_function = model.test_function = None

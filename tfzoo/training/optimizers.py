@@ -21,7 +21,12 @@ _NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 class _SumThenClip:
-    """Mixed into a Keras optimizer: densify, add up over replicas, then clip, in this order."""
+    """Mixed into a Keras optimizer: densify, add up over replicas, then clip, in this order.
+
+    `gradient_norm`: where a metric is put there, it takes note of the global norm before clipping.
+    """
+
+    gradient_norm: keras.metrics.Mean | None = None
 
     def apply(self, grads: Sequence[tf.Tensor | None], trainable_variables: Iterable | None = None) -> None:
         """Updates the variables, `grads` in the order of `trainable_variables`."""
@@ -34,6 +39,8 @@ class _SumThenClip:
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Iterable) -> list[tuple[tf.Tensor, tf.Variable]]:
         grads, variables = zip(*super()._all_reduce_sum_gradients(grads_and_vars), strict=True)  # type: ignore[misc]
+        if self.gradient_norm is not None:
+            self.gradient_norm.update_state(tf.linalg.global_norm(grads))
         return list(zip(super()._clip_gradients(list(grads)), variables, strict=True))  # type: ignore[misc]
 
 
@@ -53,7 +60,7 @@ class SGD(_SumThenClip, keras.optimizers.SGD):
 
 
 def build_optimizer(config: TrainingConfig) -> Adam:
-    """Returns Adam, or AdamW where `config.weight_decay` is above 0.
+    """Returns Adam, or AdamW where `config.weight_decay` is above 0, with the moving average of the weights if any.
 
     Its name is fixed, because Keras puts it into the paths of its variables, by which checkpoints know them.
     """
@@ -62,6 +69,8 @@ def build_optimizer(config: TrainingConfig) -> Adam:
         "beta_2": config.beta_2,
         "epsilon": config.epsilon,
         "global_clipnorm": config.clip_norm or None,
+        "use_ema": bool(config.ema_decay),
+        "ema_momentum": config.ema_decay,
         "name": "adam",
     }
     if not config.weight_decay:

@@ -3,26 +3,34 @@
 One "epoch" of Keras is `checkpoint_steps` steps here. At its end the model is validated, its state saved, and a record
 written to metrics.jsonl and to TensorBoard. Run again with the same arguments, `fit` goes on from the newest
 checkpoint; on a CPU it ends with the same bits as an uninterrupted run.
+
+SIGTERM, which schedulers send before they kill, and SIGINT end a run after the running step, which is saved; during
+validation they wait for its end. What is saved so counts for nothing but the resume: the records and the checkpoints
+that are kept become those of an uninterrupted run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from tfzoo.errors import DataError, TfzooError
-from tfzoo.training import checkpoints
-from tfzoo.training.checkpoints import Record
+from tfzoo.training import checkpoints, signals
+from tfzoo.training.accumulation import accumulated
+from tfzoo.training.checkpoints import Checkpoint, Record
 from tfzoo.training.config import TrainingConfig
 from tfzoo.training.losses import cross_entropy
-from tfzoo.training.metrics import NatsPerToken, TokenAccuracy
+from tfzoo.training.metrics import NatsPerToken, TokenAccuracy, padding_measured
 from tfzoo.training.optimizers import build_optimizer
 from tfzoo.training.schedules import build_schedule
 
@@ -38,37 +46,45 @@ def fit(
 ) -> list[Record]:
     """Trains to `config.num_steps` or to early stopping, from the newest checkpoint in `run_dir` if there is one.
 
-    The model ends with its newest weights; `checkpoints.load_weights(model, checkpoints.best(run_dir))` loads the best.
+    The model ends with its newest weights, or with their moving average if `config` asks for one;
+    `checkpoints.load_weights(model, checkpoints.best(run_dir))` loads the best.
     Set the seed (`keras.utils.set_random_seed(config.seed)`) before the model is made: it draws its weights then.
 
     Args:
         model: token logits from the dataset's inputs; compiled here.
-        train_dataset: makes the endless training data, (inputs, labels, sample_weight), from the given step on.
+        train_dataset: makes the endless training data, (inputs, labels, sample_weight), from the given batch on; a step
+            takes `config.accumulation_steps` batches.
         config: how to train.
         run_dir: folder of the run; made if missing.
         validation_dataset: finite; without it the training loss decides which checkpoint is best.
         verbose: 0 = silent, 1 = Keras' progress bar, 2 = one line per checkpoint.
 
     Returns: one record per checkpoint of the whole run, as in metrics.jsonl: step, loss (nats, smoothed),
-        nats_per_token, perplexity, token_accuracy, the same as val_*, learning_rate of that step; seconds and
-        tokens_per_second of training since the record before.
+        nats_per_token, perplexity, token_accuracy, the same as val_*, learning_rate of that step; and of training since
+        the record before: seconds, tokens_per_second (those that count in the loss, so without padding), gradient_norm
+        (the mean of the global norms before clipping), padding_share (see `metrics.padding_measured`).
 
     Raises:
         CheckpointError: the newest checkpoint is damaged or of another model.
+        RecipeError: gradients are to be accumulated on several devices.
         DataError: the training data ends early, or the validation data is empty or endless.
         TfzooError: a loss is not finite; the last checkpoint is still the last finite one.
+        KeyboardInterrupt: SIGTERM or SIGINT; the newest checkpoint is that of the last step that was run.
     """
     run_dir = Path(run_dir)
     checkpoints.clean(run_dir)
-    nats_per_token = NatsPerToken()
-    history: list[Record] = []
+    nats_per_token, token_accuracy = NatsPerToken(), TokenAccuracy()
+    gradient_norm, padding_share = keras.metrics.Mean("gradient_norm"), keras.metrics.Mean("padding_share")
+    checkpoint: Checkpoint | None = None
     with model.distribute_strategy.scope():
         if not model.built:
             _build(model, train_dataset(0))
+        optimizer = build_optimizer(config)
+        optimizer.gradient_norm = gradient_norm
         model.compile(
-            optimizer=build_optimizer(config),
+            optimizer=optimizer,
             loss=cross_entropy(config.label_smoothing),
-            weighted_metrics=[nats_per_token, TokenAccuracy()],
+            weighted_metrics=[nats_per_token, token_accuracy],
             # XLA would compile again for each bucket of lengths.
             jit_compile=False,
         )
@@ -76,31 +92,47 @@ def fit(
         if checkpoints.steps(run_dir):
             checkpoint = checkpoints.newest(run_dir)
             checkpoints.restore(model, checkpoint)
-            history = checkpoint.history
-    recorder = _Recorder(config, run_dir, history, nats_per_token)
+    # Before the first batch Keras' own list holds nothing but the loss.
+    own = (nats_per_token, token_accuracy, gradient_norm, padding_share)
+    meters = {meter.name: meter for meter in (model.metrics[0], *own)}
+    recorder = _Recorder(config, run_dir, checkpoint, meters)
     if recorder.is_finished():
+        # As Keras' `fit` ends: with the moving average of the weights, if there is one.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
         logging.info("%s: finished at step %d.", run_dir, recorder.step)
-        return history
-    if history:
+        return recorder.history
+    if checkpoint:
         logging.info("%s: going on from step %d.", run_dir, recorder.step)
-    num_checkpoints = math.ceil((config.num_steps - recorder.step) / config.checkpoint_steps)
-    first = recorder.step // config.checkpoint_steps
-    try:
-        model.fit(
-            train_dataset(recorder.step),
-            initial_epoch=first,
-            epochs=first + num_checkpoints,
-            steps_per_epoch=config.checkpoint_steps,
-            validation_data=validation_dataset,
-            validation_steps=None if validation_dataset is None else _count_batches(validation_dataset),
-            callbacks=[recorder],
-            # The data is shuffled already; Keras warns of its own default.
-            shuffle=False,
-            verbose=verbose,
-        )
-    finally:
-        recorder.close()
-    return history
+    num_validation_batches = None if validation_dataset is None else _count_batches(validation_dataset)
+    with (
+        contextlib.closing(recorder),
+        padding_measured(model, padding_share),
+        accumulated(model, config.accumulation_steps),
+        signals.postponed() as recorder.signals,
+    ):
+        while not recorder.is_finished():
+            steps_per_epoch = recorder.next_checkpoint - recorder.step
+            # After an interruption the first epoch is shorter than the others, which Keras cannot know.
+            num_epochs = 1 if recorder.is_between else math.ceil((config.num_steps - recorder.step) / steps_per_epoch)
+            first = recorder.step // config.checkpoint_steps
+            model.fit(
+                train_dataset(recorder.step * config.accumulation_steps),
+                initial_epoch=first,
+                epochs=first + num_epochs,
+                steps_per_epoch=steps_per_epoch,
+                validation_data=validation_dataset,
+                validation_steps=num_validation_batches,
+                callbacks=[recorder],
+                # The data is shuffled already; Keras warns of its own default.
+                shuffle=False,
+                verbose=verbose,
+            )
+            if config.ema_decay and not recorder.is_finished():
+                checkpoints.restore(model, checkpoints.newest(run_dir))
+    return recorder.history
+
+
+_IN_PROGRESS_LINE = ("learning_rate", "gradient_norm", "padding_share", "tokens_per_second")
 
 
 class _Recorder(keras.callbacks.Callback):
@@ -110,40 +142,68 @@ class _Recorder(keras.callbacks.Callback):
     async_safe = True
 
     def __init__(
-        self, config: TrainingConfig, run_dir: Path, history: list[Record], nats_per_token: NatsPerToken
+        self,
+        config: TrainingConfig,
+        run_dir: Path,
+        checkpoint: Checkpoint | None,
+        meters: dict[str, keras.metrics.Mean],
     ) -> None:
         super().__init__()
         self._config = config
         self._run_dir = run_dir
-        self._history = history
-        self._nats_per_token = nats_per_token
+        self._meters = meters
         self._schedule = build_schedule(config)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        # Updates that the weights have seen at the start of the epoch; between two checkpoints, more than the records.
+        self.step = checkpoint.step if checkpoint else 0
+        self.history = checkpoint.history if checkpoint else []
+        self.signals: list[signal.Signals] = []
+        self._progress = checkpoints.read_progress(checkpoint) if checkpoint else {}
         # The history is what the checkpoints say: a run killed between the two may have written less or more.
         self._metrics_path.parent.mkdir(parents=True, exist_ok=True)
-        self._metrics_path.write_text("".join(map(_json_line, history)), encoding="utf-8")
+        self._metrics_path.write_text("".join(map(_json_line, self.history)), encoding="utf-8")
 
     @property
-    def step(self) -> int:
-        """Step of the last record."""
-        return int(self._history[-1]["step"]) if self._history else 0
+    def _recorded_step(self) -> int:
+        return int(self.history[-1]["step"]) if self.history else 0
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the run goes on from between two records."""
+        return self.step > self._recorded_step
+
+    @property
+    def next_checkpoint(self) -> int:
+        """Step of the next record."""
+        return min(self._recorded_step + self._config.checkpoint_steps, self._config.num_steps)
 
     def is_finished(self) -> bool:
         """Whether the run is at its last step, or its patience at its end."""
         if self.step >= self._config.num_steps:
             return True
-        if not self._history or not self._config.early_stopping_patience:
+        if not self.history or not self._config.early_stopping_patience:
             return False
-        best_step = checkpoints.best_record(self._history)["step"]
-        since_best = sum(record["step"] > best_step for record in self._history)
+        best_step = checkpoints.best_record(self.history)["step"]
+        since_best = sum(record["step"] > best_step for record in self.history)
         return since_best >= self._config.early_stopping_patience
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._batches: list[int] = []
         self._trained: dict[str, float] = {}
         self._start = time.perf_counter()
+        # Keras has just reset the metrics that it knows.
+        for meter in self._meters.values():
+            meter.reset_state()
+        for name, variable in self._progress_variables().items():
+            if self._progress:
+                variable.assign(self._progress[name])
+        self._start -= float(self._progress.get("seconds", 0.0))
+        self._progress = {}
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self.signals:
+            self._save_between(self.step + batch)
+            raise KeyboardInterrupt(f"interrupted at step {self.step + batch}.")
         if self.step + batch + 1 == self._config.num_steps:
             self.model.stop_training = True
 
@@ -152,24 +212,49 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         # Keras resets the metrics next.
-        self._trained = self._measure_speed()
+        self._trained = self._measure_training()
+        if self._config.ema_decay:
+            self._raw_weights = [variable.numpy() for variable in self.model.trainable_variables]
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        if self._config.ema_decay:
+            for variable, value in zip(self.model.trainable_variables, self._raw_weights, strict=True):
+                variable.assign(value)
+            self._raw_weights = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        expected = min(self._config.checkpoint_steps, self._config.num_steps - self.step)
-        if len(self._batches) < expected:
+        if self.step + len(self._batches) < self.next_checkpoint:
             raise DataError(
                 f"`train_dataset` ended at step {self.step + len(self._batches)} of num_steps="
                 f"{self._config.num_steps}; make it endless with repeat=True."
             )
-        record = self._record(logs or {})
-        self._history.append(record)
-        checkpoints.save(self.model, self._run_dir, self._history)
+        logs = {} if logs is None else logs
+        record = self._record(logs)
+        # Keras' progress line is written after this, from the same numbers.
+        logs |= {name: record[name] for name in _IN_PROGRESS_LINE if name in record}
+        self.history.append(record)
+        checkpoints.save(self.model, self._run_dir, self.history)
         checkpoints.prune(self._run_dir, self._config.keep_checkpoints)
         with self._metrics_path.open("a", encoding="utf-8") as file:
             file.write(_json_line(record))
         self._write_summaries(record)
+        self.step = int(record["step"])
         if self.is_finished():
             self.model.stop_training = True
+        elif self.signals:
+            raise KeyboardInterrupt(f"interrupted at step {self.step}.")
+
+    def _save_between(self, step: int) -> None:
+        if not step or step in checkpoints.steps(self._run_dir):
+            return
+        progress = {name: variable.numpy() for name, variable in self._progress_variables().items()}
+        progress["seconds"] = np.float64(time.perf_counter() - self._start)
+        checkpoints.save_between(self.model, self._run_dir, self.history, step, progress)
+        checkpoints.prune(self._run_dir, self._config.keep_checkpoints)
+
+    def _progress_variables(self) -> dict[str, keras.Variable]:
+        return {f"{name}/{v.name}": v for name, meter in self._meters.items() for v in meter.variables}
 
     def close(self) -> None:
         """Closes TensorBoard's files."""
@@ -180,10 +265,14 @@ class _Recorder(keras.callbacks.Callback):
     def _metrics_path(self) -> Path:
         return self._run_dir / "metrics.jsonl"
 
-    def _measure_speed(self) -> dict[str, float]:
+    def _measure_training(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._start
-        num_tokens = float(self._nats_per_token.count.numpy())
-        return {"seconds": seconds, "tokens_per_second": num_tokens / seconds}
+        num_tokens = float(self._meters["nats_per_token"].count.numpy())
+        measured = {"seconds": seconds, "tokens_per_second": num_tokens / seconds}
+        for name in ("gradient_norm", "padding_share"):
+            if float(self._meters[name].count.numpy()):
+                measured[name] = float(self._meters[name].result())
+        return measured
 
     def _record(self, logs: dict[str, float]) -> Record:
         step = self.step + len(self._batches)
@@ -195,7 +284,7 @@ class _Recorder(keras.callbacks.Callback):
                 record[name.replace("nats_per_token", "perplexity")] = math.exp(min(record[name], 709.0))
         # Keras' optimizers count from 0.
         record["learning_rate"] = float(self._schedule(step - 1))
-        record |= self._trained or self._measure_speed()
+        record |= self._trained or self._measure_training()
         for name, value in record.items():
             if not math.isfinite(value):
                 raise TfzooError(

@@ -1,14 +1,17 @@
 /**
- * The tokenizers of an artifact, read from its own files: `spiece.model`, or `vocab.json` with `tokenizer_config.json`.
+ * The tokenizers of an artifact, read from its own files: `spiece.model`, `vocab.json` with `merges.txt`, or
+ * `vocab.json` with `tokenizer_config.json`.
  *
  * Ids and text equal those of `tfzoo.text`, whatever the text. So SentencePiece's model is read itself and not its
  * `tokenizer.json`, which says less. What this file does not compute exactly it refuses.
  */
 
-export const PAD_ID = 0;
-export const UNK_ID = 1;
-export const START_ID = 2;
-export const END_ID = 3;
+import { BytePairTokenizer } from "./byte_pair.mjs";
+
+const PAD_ID = 0;
+const UNK_ID = 1;
+const START_ID = 2;
+const END_ID = 3;
 const NUM_SPECIAL = 4;
 const UNK_SURFACE = "⁇";
 
@@ -33,12 +36,18 @@ async function load(directory, paths, read) {
   if (paths.includes(`${directory}spiece.model`)) {
     return new SentencePieceTokenizer(await read(`${directory}spiece.model`));
   }
-  const readJson = async (name) => JSON.parse(new TextDecoder().decode(await read(directory + name)));
+  const readText = async (name) => new TextDecoder().decode(await read(directory + name));
+  const readJson = async (name) => JSON.parse(await readText(name));
+  if (paths.includes(`${directory}merges.txt`)) {
+    const lines = (await readText("merges.txt")).split("\n").filter((line) => line);
+    return new BytePairTokenizer(await readJson("vocab.json"), lines.slice(1)); // the first one is the version
+  }
   if (paths.includes(`${directory}vocab.json`)) {
     const { separator } = await readJson("tokenizer_config.json");
     if (separator === "" || separator === " ") return new SymbolTokenizer(await readJson("vocab.json"), separator);
   }
-  throw new Error("This page reads SentencePiece, character and symbol tokenizers; this artifact has another kind.");
+  const known = "SentencePiece, byte-pair, character and symbol tokenizers";
+  throw new Error(`This page reads ${known}; this artifact has another kind.`);
 }
 
 /** One id for each symbol: a character (separator "") or what stands between ASCII white space (separator " "). */
@@ -47,6 +56,8 @@ export class SymbolTokenizer {
     const symbols = Object.entries(vocabulary).filter(([, id]) => id >= NUM_SPECIAL);
     this.ids = new Map(symbols);
     this.separator = separator;
+    this.startId = START_ID;
+    this.endId = END_ID;
     this.surfaces = ["", UNK_SURFACE, "", ""];
     for (const [symbol, id] of symbols) this.surfaces[id] = symbol;
   }
@@ -62,6 +73,10 @@ export class SymbolTokenizer {
       .join(this.separator);
   }
 
+  isSpecial(id) {
+    return id < NUM_SPECIAL;
+  }
+
   /** What one id is called in a picture. */
   label(id) {
     return specialLabel(id) ?? this.surfaces[id].replace(" ", SPACE);
@@ -72,6 +87,8 @@ export class SymbolTokenizer {
 export class SentencePieceTokenizer {
   constructor(bytes) {
     const model = readModel(bytes);
+    this.startId = START_ID;
+    this.endId = END_ID;
     this.pieces = model.pieces.map(({ piece }) => piece);
     this.ids = new Map();
     this.scores = model.pieces.map(({ score }) => score);
@@ -127,6 +144,10 @@ export class SentencePieceTokenizer {
       dropsSpace &&= !text;
     }
     return text;
+  }
+
+  isSpecial(id) {
+    return id < NUM_SPECIAL;
   }
 
   /** What one id is called in a picture. */
