@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             start = time.perf_counter()
             scores = runs.evaluate(run_dir, spec)
             row = {"data": spec, "model": run.recipe.name, "run_dir": str(run_dir), "step": run.checkpoint.step}
-            results.append({**row, **scores, "seconds": time.perf_counter() - start})
+            trained = sum(record.get("seconds", 0.0) for record in run.checkpoint.history)
+            results.append({**row, **scores, "seconds": time.perf_counter() - start, "training_seconds": trained})
             _print(results[-1])
             for order in options.orders if estimated.setdefault(key, run_dir) == run_dir else ():
                 start = time.perf_counter()
