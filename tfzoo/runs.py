@@ -64,7 +64,6 @@ def train(
     if not recipe.data.train:
         raise UsageError(f"the recipe {recipe.name!r} names no data; give some, such as --data=tsv:train.tsv.")
     recipe, tokenizer = prepare(recipe, run_dir)
-
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     keras.utils.set_random_seed(recipe.training.seed)

@@ -13,7 +13,7 @@ import tokenizers as hf
 
 from tests.text import fuzz
 from tfzoo import data, text
-from tfzoo.errors import ArtifactError, DataError, UsageError
+from tfzoo.errors import ArtifactError, UsageError
 from tfzoo.text.byte_pair_graph import split_words
 
 SENTENCES = [
@@ -323,30 +323,6 @@ def test_sequence_to_sequence_data_refuses_it(trained, tmp_path):
     (tmp_path / "pairs.tsv").write_text("a\tb\n", encoding="utf-8")
     with pytest.raises(UsageError, match="BytePairTokenizer"):
         data.seq2seq(f"tsv:{tmp_path / 'pairs.tsv'}", trained)
-
-
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [
-        (lambda: text.BytePairTokenizer.train(["a"], 256), "`vocabulary_size` must be above 256"),
-        (lambda: text.BytePairTokenizer.train([], 300), "`sentences` holds no text"),
-        (lambda: text.BytePairTokenizer.train(["", ""], 300), "`sentences` holds no text"),
-    ],
-)
-def test_wrong_use_is_one_clear_line(action, message):
-    with pytest.raises(UsageError) as error:
-        action()
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_an_error_in_the_text_stays_that_error():
-    def sentences():
-        yield "hello"
-        raise DataError("train.txt:2: broken")
-
-    with pytest.raises(DataError, match=r"train\.txt:2: broken"):
-        text.BytePairTokenizer.train(sentences(), 300)
 
 
 def _replaced(name, old, new):

@@ -204,6 +204,12 @@ def test_training_twice_gives_the_same_files():
         (lambda: text.SymbolTokenizer(["a b"], " "), "`symbols` holds 'a b'"),
         (lambda: text.SymbolTokenizer([""], ""), "`symbols` holds ''"),
         (lambda: text.SymbolTokenizer(["</s>"], " "), "`symbols` holds '</s>'"),
+        (lambda: text.BytePairTokenizer.train(["a"], 256), "`vocabulary_size` must be above 256"),
+        (lambda: text.BytePairTokenizer.train([], 300), "`sentences` holds no text"),
+        (lambda: text.BytePairTokenizer.train(["", ""], 300), "`sentences` holds no text"),
+        (lambda: text.WordPieceTokenizer.train(["abc"], 9), "`vocabulary_size` must be at least 10 to spell this text"),
+        (lambda: text.WordPieceTokenizer.train([], 300), "`sentences` holds no text"),
+        (lambda: text.WordPieceTokenizer.train(["", " \0"], 300), "`sentences` holds no text"),
     ],
 )
 def test_wrong_use_is_one_clear_line(action, message):
@@ -213,13 +219,17 @@ def test_wrong_use_is_one_clear_line(action, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_error_in_the_text_stays_that_error():
+@pytest.mark.parametrize(
+    ("kind", "vocabulary_size"),
+    [(text.SentencePieceTokenizer, 50), (text.BytePairTokenizer, 300), (text.WordPieceTokenizer, 300)],
+)
+def test_an_error_in_the_text_stays_that_error(kind, vocabulary_size):
     def sentences():
         yield "hello"
         raise DataError("train.tsv:2: broken")
 
     with pytest.raises(DataError, match=r"train\.tsv:2: broken"):
-        text.SentencePieceTokenizer.train(sentences(), 50)
+        kind.train(sentences(), vocabulary_size)
 
 
 def test_a_model_that_is_not_one_is_refused():

@@ -14,7 +14,7 @@ import tokenizers as hf
 
 from tests.text import fuzz
 from tfzoo import data, text
-from tfzoo.errors import ArtifactError, DataError, RecipeError, UsageError
+from tfzoo.errors import ArtifactError, RecipeError, UsageError
 from tfzoo.export import serving_rules
 from tfzoo.export.saved_model import count_operators
 from tfzoo.text.word_piece_graph import split_words
@@ -327,30 +327,6 @@ def test_sequence_to_sequence_data_takes_a_trained_one_alone(trained, tmp_path):
     pieces = ["[PAD]", "a", *SPECIAL[1:]]
     with pytest.raises(UsageError, match="received a WordPieceTokenizer with 0, 3, 4"):
         data.seq2seq(spec, text.WordPieceTokenizer(pieces))
-
-
-@pytest.mark.parametrize(
-    ("action", "message"),
-    [
-        (lambda: text.WordPieceTokenizer.train(["abc"], 9), "`vocabulary_size` must be at least 10 to spell this text"),
-        (lambda: text.WordPieceTokenizer.train([], 300), "`sentences` holds no text"),
-        (lambda: text.WordPieceTokenizer.train(["", " \0"], 300), "`sentences` holds no text"),
-    ],
-)
-def test_wrong_use_is_one_clear_line(action, message):
-    with pytest.raises(UsageError) as error:
-        action()
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_an_error_in_the_text_stays_that_error():
-    def sentences():
-        yield "hello"
-        raise DataError("train.txt:2: broken")
-
-    with pytest.raises(DataError, match=r"train\.txt:2: broken"):
-        text.WordPieceTokenizer.train(sentences(), 300)
 
 
 def _replaced(name, old, new):

@@ -36,6 +36,16 @@ def encode_source(strings: tf.Tensor, tokenizer: Tokenizer, max_length: int) -> 
     return tf.concat([ids, tf.fill((ids.nrows(), 1), END_ID)], axis=1)
 
 
+def prompt_ids(strings: tf.Tensor, tokenizer: Tokenizer) -> tf.RaggedTensor:
+    """Returns the (B, None) int32 ids of (B,) prompts; one without a token is the end token, as before a document."""
+    import tensorflow as tf
+
+    ids = tokenizer.tokenize(strings)
+    is_empty = tf.cast(ids.row_lengths() == 0, tf.int64)
+    ends = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(is_empty)], tokenizer.end_id), is_empty)
+    return tf.concat([ends.with_row_splits_dtype(ids.row_splits.dtype), ids], axis=1)
+
+
 def encode_prompt(strings: tf.Tensor, tokenizer: Tokenizer, max_length: int | tf.Tensor) -> dict[str, tf.Tensor]:
     """Tokenizes prompts; an empty one is the end token, as before a document; a longer one loses its head.
 
@@ -52,10 +62,7 @@ def encode_prompt(strings: tf.Tensor, tokenizer: Tokenizer, max_length: int | tf
     """
     import tensorflow as tf
 
-    ids = tokenizer.tokenize(strings)
-    is_empty = tf.cast(ids.row_lengths() == 0, tf.int64)
-    starts = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(is_empty)], tokenizer.end_id), is_empty)
-    ids = tf.concat([starts.with_row_splits_dtype(ids.row_splits.dtype), ids], axis=1)
+    ids = prompt_ids(strings, tokenizer)
     lengths = tf.cast(ids.row_lengths(), tf.int32)
     kept = tf.minimum(lengths, max_length)
     mask = tf.sequence_mask(kept)  # (B, P)

@@ -12,6 +12,7 @@ from absl import logging
 from tfzoo.data.batches import BatchPlan, over_epochs
 from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.data.corpus import chunks
+from tfzoo.data.examples import prompt_ids
 from tfzoo.data.language import CausalLmBatch
 from tfzoo.data.sources import read, weight
 from tfzoo.errors import DataError, UsageError
@@ -135,17 +136,14 @@ def _tokenize(specs: Sequence[str], tokenizer: Tokenizer, separator: str, sequen
         num_read = num_kept = 0
         for chunk in chunks(read(spec)):
             prompts, answers = zip(*chunk, strict=True)
-            prompt_ids = tokenizer.tokenize(tf.constant([prompt + separator for prompt in prompts]))
-            is_empty = tf.cast(prompt_ids.row_lengths() == 0, tf.int64)
-            start_ids = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(is_empty)], tokenizer.end_id), is_empty)
-            prompt_ids = tf.concat([start_ids, prompt_ids], axis=1)
+            asked = prompt_ids(tf.constant([prompt + separator for prompt in prompts]), tokenizer)
             end_ids = tf.fill([len(chunk), 1], tokenizer.end_id)
-            ids = tf.concat([prompt_ids, tokenizer.tokenize(tf.constant(answers)), end_ids], axis=1)
+            ids = tf.concat([asked, tokenizer.tokenize(tf.constant(answers)), end_ids], axis=1)
             is_short = ids.row_lengths() <= sequence_length + 1  # the first token is no label
             ids = tf.ragged.boolean_mask(ids, is_short)
             values.append(ids.flat_values.numpy())
             row_lengths.append(ids.row_lengths().numpy())
-            prompt_lengths.append(tf.boolean_mask(prompt_ids.row_lengths(), is_short).numpy())
+            prompt_lengths.append(tf.boolean_mask(asked.row_lengths(), is_short).numpy())
             num_read += len(chunk)
             num_kept += len(row_lengths[-1])
         limit = f"sequence_length={sequence_length}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tfzoo.errors import RecipeError
 
@@ -24,6 +25,21 @@ ROW_OPTIONS = {
 PRIME = 2**31 - 1
 ROUND_CONSTANTS = (141592653, 589793238, 462643383, 279502884, 197169399, 375105820)
 _FLOAT32_MAX = 3.4e38
+
+
+def positions_left(max_sequence_length: int, num_tokens: Any) -> Any:
+    """How many tokens fit beside `num_tokens`: what a prompt leaves for new tokens, and they for the prompt.
+
+    The last token generated is never read and needs no position.
+
+    >>> positions_left(8, 4)
+    5
+
+    Args:
+        max_sequence_length: positions of the model.
+        num_tokens: a number, or an array or tensor of them.
+    """
+    return max_sequence_length - num_tokens + 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.decoding.config import DecodingConfig, positions_left
 from tfzoo.decoding.sampling import sample
 from tfzoo.errors import UsageError
 
@@ -132,7 +132,7 @@ def search(
     may_penalize = not (isinstance(repetition_penalty, (int, float)) and repetition_penalty == 1)
     may_forbid = not (isinstance(min_length, int) and min_length == 0)
     temperature = by_row(temperature, tf.float32)
-    room = model.config.max_sequence_length - prompt_lengths + 1  # the last token generated is never read
+    room = positions_left(model.config.max_sequence_length, prompt_lengths)
     limits = tf.minimum(tf.maximum(by_row(max_length, tf.int32), 1), room)
     beams = tf.where(temperature > 0, 1, tf.maximum(by_row(num_beams, tf.int32), 1))
     width = num_beams if isinstance(num_beams, int) else tf.maximum(tf.reduce_max(beams), 1)  # a batch may be empty

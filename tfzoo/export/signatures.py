@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfzoo.data.examples import encode_prompt, encode_source
-from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig
+from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig, positions_left
 from tfzoo.decoding.generate import generate, search
 from tfzoo.runtime.tasks import TASKS
 from tfzoo.text import TokenizerPair
@@ -97,7 +97,8 @@ def _prompts(
     """As `tfzoo.runtime.tasks.encode_prompts`."""
     if tokenizer.prompt_suffix:
         text = tf.strings.join([text, tokenizer.prompt_suffix])
-    return encode_prompt(text, tokenizer.source, tf.maximum(model.config.max_sequence_length - new_tokens + 1, 1))
+    kept = tf.maximum(positions_left(model.config.max_sequence_length, new_tokens), 1)
+    return encode_prompt(text, tokenizer.source, kept)
 
 
 def _cut_at_stop(outputs: tf.Tensor, stop: tuple[str, ...]) -> tf.Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig
+from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig, positions_left
 from tfzoo.decoding.next_token import next_token
 from tfzoo.errors import UsageError, nearest
 from tfzoo.text import TokenizerPair
@@ -168,7 +168,7 @@ class Predictor:
 
     def _pieces(self, prompt: list[int], read: Reader, config: DecodingConfig) -> Iterator[str]:
         tokenizer = self.tokenizer.target
-        room = self.max_length - len(prompt) + 1  # the last token generated is never read
+        room = positions_left(self.max_length, len(prompt))
         ids: list[int] = []
         text, shown = "", 0
         while len(ids) < min(config.max_length, room):
@@ -188,7 +188,7 @@ class Predictor:
             yield rest
 
     def _check_room(self, texts: list[str], new_tokens: int) -> None:
-        room = self.max_length - new_tokens + 1  # the last token generated is never read
+        room = positions_left(self.max_length, new_tokens)
         for text in texts:
             length = len(self.tokenizer.source.encode(text + self.tokenizer.prompt_suffix))
             if length > room:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfzoo.decoding.config import positions_left
 from tfzoo.text import TokenizerPair
 
 Inputs = dict[str, np.ndarray]
@@ -53,7 +54,7 @@ def encode_prompts(texts: Sequence[str], tokenizer: TokenizerPair, max_length: i
         new_tokens: (B,) int, most tokens to generate: a prompt that leaves them no room loses its head.
     """
     one = tokenizer.source
-    kept = np.maximum(max_length - np.asarray(new_tokens) + 1, 1).tolist()  # the last token generated is never read
+    kept = np.maximum(positions_left(max_length, new_tokens), 1).tolist()
     prompts = [text + tokenizer.prompt_suffix for text in texts]
     rows = [(one.encode(text) or [one.end_id])[-most:] for text, most in zip(prompts, kept, strict=True)]
     token_ids = padded(rows, one.pad_id)
