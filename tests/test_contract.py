@@ -1,6 +1,7 @@
-"""Every tiny entry of the zoo against every promise that a model makes.
+"""Every tiny entry of the zoo whose model writes text, against every promise that a model makes.
 
-A new family joins by its entry in the zoo, named `*_tiny` or `*_tiny_*`, and its line in `FAMILIES`.
+`test_encoder_contract.py` has the others. A new family joins by its entry in the zoo, named `*_tiny` or `*_tiny_*`, and
+its line in `FAMILIES`.
 """
 
 import dataclasses
@@ -13,7 +14,24 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
+from tests.contract import (
+    FIRST_WORD,
+    GENERATIVE,
+    MAX_LENGTH,
+    OVERFIT_NATS,
+    TOO_LONG,
+    B,
+    T,
+    V,
+    copy_weights,
+    families,
+    randomize,
+    tiny_entries,
+    two_replicas,
+    weights,
+)
 from tests.references import gpt2 as gpt2_reference
+from tests.references import gru_seq2seq as gru_seq2seq_reference
 from tests.references import lstm_lm as lstm_lm_reference
 from tests.references import transformer as transformer_reference
 from tests.tolerances import tolerance
@@ -22,11 +40,7 @@ from tfzoo.zoo import ZOO
 # One worker takes the whole file: the models and their traces are built once.
 pytestmark = pytest.mark.xdist_group("contract")
 
-B, T, S, V = 3, 7, 5, 37  # distinct and odd, so that a mixed-up axis shows
-FIRST_WORD = 4  # ids below are special
-# No training run ends in fewer nats per token by luck: a uniform guess costs log(37) = 3.61.
-OVERFIT_NATS = 0.05
-MAX_LENGTH = 11
+S = 5  # source tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +79,19 @@ FAMILIES = {
         },
         lengths={"encoder_token_ids": S, "decoder_token_ids": T},
         sequence="decoder_token_ids",
+    ),
+    "gru_seq2seq": Family(
+        model=tfzoo.models.GruSeq2Seq,
+        reference=gru_seq2seq_reference.logits,
+        sizes=lambda config: {
+            "vocabulary_size": V,
+            "source_vocabulary_size": config.source_vocabulary_size and V + 4,
+            "max_sequence_length": MAX_LENGTH,
+        },
+        lengths={"encoder_token_ids": S, "decoder_token_ids": T},
+        sequence="decoder_token_ids",
+        noise=0.4,
+        learning_rate=3e-2,
     ),
     "gpt2": Family(
         model=tfzoo.models.GPT2,
@@ -157,32 +184,24 @@ class Subject:
     def new_model(self, dtype: str | None = None, **changes: Any) -> keras.Model:
         """Another model with the same weights."""
         model = self.family.model(dataclasses.replace(self.config, **changes), dtype=dtype)
-        for new, old in zip(model.trainable_variables, self.model.trainable_variables, strict=True):
-            assert new.path == old.path
-            new.assign(old)
+        copy_weights(self.model, model)
         return model
 
 
-def is_tiny(name: str) -> bool:
-    return name.endswith("_tiny") or "_tiny_" in name
-
-
-@pytest.fixture(scope="module", params=[name for name in ZOO if is_tiny(name)])
+@pytest.fixture(scope="module", params=tiny_entries(generative=True))
 def subject(request):
     recipe = ZOO[request.param].recipe()
     family = FAMILIES[recipe.family]
     config = dataclasses.replace(recipe.model, **family.sizes(recipe.model))
     keras.utils.set_random_seed(7)
     model = family.model(config)
-    generator = np.random.default_rng(7)
-    for variable in model.trainable_variables:
-        variable.assign_add(generator.normal(0, family.noise, variable.shape))
+    randomize(model, family.noise)
     return Subject(family, config, model)
 
 
 def test_the_zoo_has_tiny_entries_of_every_family():
-    families = {ZOO[name].recipe().family for name in ZOO}
-    assert {ZOO[name].recipe().family for name in ZOO if is_tiny(name)} == families == set(FAMILIES)
+    writers = [name for name in ZOO if ZOO[name].task in GENERATIVE]
+    assert families(tiny_entries(generative=True)) == families(writers) == set(FAMILIES)
 
 
 class TestShape:
@@ -210,10 +229,7 @@ class TestShape:
         for name in subject.family.lengths:
             with pytest.raises(ValueError, match="must not be longer") as error:
                 subject.model(subject.inputs(**{name: MAX_LENGTH + 1}))
-            assert (
-                "a sequence must not be longer than `max_sequence_length`; received 12 tokens, max_sequence_length=11."
-                " Shorten the input or configure more positions." in str(error.value)
-            )
+            assert TOO_LONG in str(error.value)
 
 
 class TestPadding:
@@ -258,10 +274,6 @@ class TestCausality:
             for s in range(subject.family.lengths[name]):
                 after = subject.model(subject.change(inputs, name, s)).numpy()
                 assert (np.abs(after - logits).max(axis=2) > 1e-4).all()
-
-
-def weights(model: keras.Model) -> dict[str, np.ndarray]:
-    return {variable.path.partition("/")[2]: variable.numpy() for variable in model.trainable_variables}
 
 
 class TestParity:
@@ -338,10 +350,8 @@ class TestLearning:
 
 @pytest.fixture(scope="module")
 def mirrored(two_cpus):
-    """Two replicas; their collectives are numbered apart from those of other strategies of this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.distribute.MirroredStrategy, "_collective_key_base", 200_000)
-        return tf.distribute.MirroredStrategy(two_cpus)
+    with two_replicas(two_cpus, collective_key=200_000) as strategy:
+        yield strategy
 
 
 class TestDistribution:

@@ -15,6 +15,7 @@ FUNCTIONS = [
     tfzoo.evaluate,
     tfzoo.predict,
     tfzoo.export_run,
+    tfzoo.score_pairs,
     tfzoo.verify,
     tfzoo.quickstart,
     exporter.export,

@@ -31,7 +31,7 @@ from tests.readme import (
 from tfzoo import first_run
 from tfzoo.cli.main import COMMANDS
 from tfzoo.data import samples, sources
-from tfzoo.export import verify
+from tfzoo.export import golden, outputs
 from tfzoo.zoo import ZOO
 
 # One worker takes the whole file: there is one training and one export.
@@ -92,10 +92,11 @@ class TestCode:
         assert f"verified: {ARTIFACT}" in output
 
     def test_the_commands_that_take_long_ask_for_what_the_page_says(self, page):
-        quickstart, (train, recipe, run_dir, _), (predict, _, _, options), export, *long = page.calls
+        quickstart, (train, recipe, run_dir, _), (predict, _, _, options), sentiment, export, *long = page.calls
         assert (quickstart, export) == (("quickstart", "runs/quickstart"), ("export_run", "Run"))
         assert (train, recipe.model.hidden_dim, run_dir) == ("train", 128, "runs/chinese")
         assert (predict, options) == ("predict", {"runtime": None, "max_length": 24})
+        assert sentiment[:3] == ("train", tfzoo.recipe("minilm_l6"), "runs/sentiment")
         asked = [(name, *arguments) for name, *arguments, _ in long]
         assert asked == [
             ("train", tfzoo.recipe("transformer_small_g2p"), "runs/small_g2p"),
@@ -283,7 +284,7 @@ class TestTables:
 
     def test_every_data_specification(self):
         rows = table(section("Command line").partition("A data SPEC")[2])
-        assert sorted(spec.strip("`").partition(":")[0] for spec, _ in rows) == sorted(sources._SCHEMES)
+        assert sorted(spec.strip("`").partition(":")[0] for spec, _ in rows) == sorted(sources.SCHEMES)
         (sample,) = [record for spec, record in rows if spec.startswith("`sample:")]
         assert re.findall(r"`(\w+)`", sample) == [*samples.SAMPLES, *samples._SHARES]
 
@@ -303,8 +304,8 @@ class TestTables:
 
     def test_the_proof_has_the_tolerances_of_the_code(self, manifest):
         text = " ".join(section("The proof").split())
-        assert f"within {scientific(verify.LOGITS_TOLERANCE)}," in text
-        assert f"within {scientific(verify.SCORE_TOLERANCE)} nats" in text
+        assert f"within {scientific(golden.LOGITS_TOLERANCE)}," in text
+        assert f"within {scientific(outputs.TOLERANCE)} nats" in text
         assert manifest["proof"]["onnx"]["identical_tokens"] == ["greedy", "beam", "sample"]
         assert [probe["shapes"]["decoder_token_ids"][0] for probe in manifest["proof"]["onnx"]["probes"]] == [1, 3, 1]
 

@@ -20,7 +20,8 @@ from tests.tolerances import tolerance
 from tfzoo import recipes, runs
 from tfzoo.cli.main import main
 from tfzoo.errors import UsageError
-from tfzoo.run_folder import EXAMPLES, NUM_EXAMPLES, RECIPE, REQUESTED, TOKENIZER, begin, read_examples
+from tfzoo.run_data import NUM_EXAMPLES
+from tfzoo.run_folder import EXAMPLES, RECIPE, REQUESTED, TOKENIZER, begin, read_examples
 from tfzoo.text import TokenizerPair
 from tfzoo.training import checkpoints
 
@@ -276,6 +277,30 @@ class TestEvaluate:
         assert json.loads(captured.out) == runs.evaluate(trained.artifact, test_data)
         assert captured.err == ""
 
+    def test_details_of_each_sentence(self, trained, test_data, tmp_path, capsys):
+        worst, forced = tmp_path / "worst.jsonl", tmp_path / "forced.jsonl"
+        details = ["--by_length", f"--worst={worst}", f"--forced={forced}"]
+        assert main(["evaluate", f"--artifact={trained.artifact}", f"--data={test_data}", *details]) == 0
+        printed = capsys.readouterr().out
+        scores = runs.evaluate(trained.run_dir, test_data, by_length=True)
+        (bucket,) = scores["by_source_length"]
+        its = scores["by_source_length"][bucket]
+        assert its == {name: scores[name] for name in ("num_sources", "token_error_rate", "word_error_rate")}
+        assert f"by_source_length.{bucket}.num_sources: {its['num_sources']}\n" in printed
+        rows = [json.loads(line) for line in worst.read_text(encoding="utf-8").splitlines()]
+        assert len(rows) == scores["num_sources"]
+        assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
+        assert {row["metric"] for row in rows} == {"token_error_rate"}
+        outputs = tfzoo.load(trained.run_dir)([row["source"] for row in rows])
+        assert [row["output"] for row in rows] == outputs
+        pairs = [json.loads(line) for line in forced.read_text(encoding="utf-8").splitlines()]
+        num_tokens = sum(pair["num_tokens"] for pair in pairs)
+        assert num_tokens == scores["num_tokens"]
+        assert -sum(pair["log_prob"] for pair in pairs) / num_tokens == pytest.approx(scores["loss"], rel=1e-5)
+        given = [(pair["source"], pair["target"]) for pair in pairs]
+        for ours, theirs in zip(tfzoo.score_pairs(trained.run_dir, given), pairs, strict=True):
+            assert ours["log_prob"] == pytest.approx(theirs["log_prob"], abs=1e-4)
+
 
 class TestPredict:
     def test_input_and_standard_input_give_what_python_gives(self, trained, tmp_path, capsys, type_in):
@@ -393,6 +418,27 @@ class TestExport:
         capsys.readouterr()
         assert main(["predict", f"--run_dir={run_dir}", f"--input={trained.train}"]) == 1
         assert "average_checkpoints=2 needs the last 2 checkpoints" in capsys.readouterr().err
+
+    def test_the_mean_of_the_best_checkpoints(self, trained, tmp_path, capsys):
+        run_dir = tmp_path / "run"
+        best = [
+            "--set=training.average=best",
+            "--set=training.average_checkpoints=2",
+            "--set=training.keep_checkpoints=1",
+        ]
+        assert main([*trained.command(run_dir), *best]) == 0
+        history = checkpoints.newest(run_dir).history
+        order = sorted(history, key=lambda record: record["val_nats_per_token"])
+        steps = sorted(record["step"] for record in order[:2])
+        run = tfzoo.load(run_dir)
+        assert [checkpoint.step for checkpoint in run.checkpoints] == steps
+        assert checkpoints.steps(run_dir) == sorted({*steps, STEPS})
+        assert run.metrics == {"step": steps[-1], "averaged_checkpoints": 2}
+        # Of a run that has kept the last ones alone: one of the best may be gone.
+        other = shutil.copytree(trained.run_dir, tmp_path / "other")
+        shutil.rmtree(checkpoints.best(other).folder)
+        assert main([*trained.command(other), *best[:2]]) == 1
+        assert "average='best' needs the 2 best checkpoints" in capsys.readouterr().err
 
     def test_it_is_verified_again(self, trained, capsys):
         before = digest(trained.artifact)

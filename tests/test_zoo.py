@@ -1,10 +1,13 @@
 """The zoo's table against what its recipes say."""
 
+import dataclasses
+
 import pytest
 
 from tfzoo import zoo
 from tfzoo.errors import RecipeError
-from tfzoo.recipes import override, to_json
+from tfzoo.models import Bert, BertConfig
+from tfzoo.recipes import from_json, override, to_json
 
 
 def transformer_parameters(config):
@@ -39,7 +42,63 @@ def lstm_lm_parameters(config):
     return embedding + gates + output
 
 
-PARAMETERS = {"transformer": transformer_parameters, "gpt2": gpt2_parameters, "lstm_lm": lstm_lm_parameters}
+def bert_parameters(config):
+    """Counts the weights from Devlin et al. (2019): section 3, and the head; two labels where training reads them."""
+    width = config.hidden_dim
+    square, normalization = width**2 + width, 2 * width
+    feed_forward = 2 * width * config.intermediate_dim + config.intermediate_dim + width
+    embeddings = (config.vocabulary_size + config.max_sequence_length + 2) * width + normalization
+    encoder = embeddings + config.num_layers * (4 * square + feed_forward + 2 * normalization)
+    labels = len(config.labels) or (1 if config.problem == "regression" else 2)
+    head = {
+        "fill_mask": square + normalization + config.vocabulary_size,
+        "text_classification": square + labels * (width + 1),
+        "token_classification": labels * (width + 1),
+        "question_answering": 2 * (width + 1),
+        "text_embedding": 0,
+    }[config.task]
+    return encoder + head + (square + 2 * (width + 1) if config.next_sentence else 0)
+
+
+def gru_seq2seq_parameters(config):
+    """Counts the weights from Bahdanau et al. (2015), appendix A, and Luong et al. (2015), section 3, with biases."""
+    embedded, hidden = config.embedding_dim, config.hidden_dim
+
+    def gru(dim):
+        return 3 * hidden * (dim + hidden + 2)
+
+    ways = 2 if config.bidirectional else 1
+    memory = ways * hidden
+    encoder = ways * (gru(embedded) + (config.num_layers - 1) * gru(memory))
+    bridge = config.num_layers * hidden * (memory + 1) if config.bidirectional else 0
+    query, key, context_by_token, readout, top = {
+        "additive": (
+            hidden * hidden + hidden,
+            hidden * (memory + 1),
+            memory,
+            hidden + embedded + memory + 1,
+            hidden // 2,
+        ),
+        "multiplicative": (0, hidden * memory, hidden, hidden + memory, hidden),
+        "none": (0, 0, hidden, 2 * hidden + embedded + 1, hidden // 2),
+    }[config.attention]
+    if not config.input_feeding:
+        context_by_token = 0
+        if config.attention == "none":
+            readout, top = 0, hidden
+    decoder = gru(embedded + context_by_token) + (config.num_layers - 1) * gru(hidden)
+    embeddings = (config.vocabulary_size + (config.source_vocabulary_size or 0)) * embedded
+    output = config.vocabulary_size * (top + 1)
+    return embeddings + encoder + bridge + query + key + decoder + hidden * readout + output
+
+
+PARAMETERS = {
+    "transformer": transformer_parameters,
+    "gru_seq2seq": gru_seq2seq_parameters,
+    "gpt2": gpt2_parameters,
+    "lstm_lm": lstm_lm_parameters,
+    "bert": bert_parameters,
+}
 
 
 @pytest.mark.parametrize("name", zoo.ZOO)
@@ -50,6 +109,48 @@ def test_each_entry_agrees_with_its_recipe(name):
     assert entry.task == recipe.task
     assert entry.parameters == PARAMETERS[recipe.family](recipe.model)
     assert zoo.recipe(name) == recipe
+    assert zoo.recipe(name, task=entry.task) == recipe
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.ZOO if zoo.ZOO[name].tasks])
+def test_a_recipe_of_several_tasks(name):
+    entry = zoo.ZOO[name]
+    assert entry.task in entry.tasks
+    for task in entry.tasks:
+        recipe = zoo.recipe(name, task)
+        assert (recipe.name, recipe.task) == (name, task)
+        assert from_json(to_json(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "message"),
+    [
+        (
+            "bert_tiny",
+            "text_clasification",
+            "the recipe 'bert_tiny' is for fill_mask, text_classification, token_classification, question_answering, "
+            "text_embedding; received task='text_clasification'. Did you mean 'text_classification'?",
+        ),
+        (
+            "gpt2_tiny",
+            "casual_lm",
+            "the recipe 'gpt2_tiny' is for causal_lm; received task='casual_lm'. Did you mean 'causal_lm'?",
+        ),
+        ("transformer_tiny", "fill_mask", "the recipe 'transformer_tiny' is for seq2seq; received task='fill_mask'."),
+    ],
+)
+def test_a_task_that_a_recipe_is_not_for(name, task, message):
+    with pytest.raises(RecipeError) as error:
+        zoo.recipe(name, task)
+    assert str(error.value) == message
+
+
+def test_a_recipe_file_has_one_task(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(to_json(zoo.recipe("bert_tiny")), encoding="utf-8")
+    assert zoo.recipe(path, "fill_mask").task == "fill_mask"
+    with pytest.raises(RecipeError, match=r"mine\.json' is for fill_mask; received task='text_embedding'\.$"):
+        zoo.recipe(path, "text_embedding")
 
 
 def test_the_count_by_hand_of_a_model_of_one():
@@ -65,6 +166,26 @@ def test_the_count_by_hand_of_a_model_of_one():
         ],
     ).model
     assert transformer_parameters(config) == 136
+
+
+def test_a_bert_of_one_by_hand():
+    # D=2, F=3, V=5, 7 positions, one layer: 5*2 + 7*2 + 2*2 + 4 = 32; 4*6 + (6+3+6+2) + 2*4 = 49; 6 + 4 + 5 = 15.
+    small = BertConfig(
+        vocabulary_size=5,
+        hidden_dim=2,
+        intermediate_dim=3,
+        num_layers=1,
+        num_heads=1,
+        max_sequence_length=7,
+        **dict.fromkeys(("start_id", "end_id", "mask_id"), 4),
+    )
+    assert bert_parameters(small) == 32 + 49 + 15
+    with_next = dataclasses.replace(small, next_sentence=True, num_texts=2)
+    labelled = dataclasses.replace(small, task="text_classification", labels=("a", "b", "c"))
+    assert bert_parameters(with_next) == 32 + 49 + 15 + 6 + 6
+    assert bert_parameters(labelled) == 32 + 49 + 6 + 9
+    for config in (small, with_next, labelled):
+        assert Bert(config).count_params() == bert_parameters(config)
 
 
 def test_unknown_recipe_names_the_nearest():

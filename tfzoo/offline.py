@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tfzoo import runs
 from tfzoo.errors import DataError, UsageError
 from tfzoo.run_folder import Run
-from tfzoo.runtime.predictor import Predictor
+from tfzoo.runtime.loaded import Loaded
 
 JOB = ".predict.json"  # what a folder of answers was made with
 
@@ -122,7 +122,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def answer_file(
-    predictor: Predictor,
+    predictor: Loaded,
     source: Path,
     target: Path,
     as_json: bool,
@@ -152,7 +152,7 @@ def answer_file(
 
 
 def answers(
-    predictor: Predictor,
+    predictor: Loaded,
     lines: Iterable[bytes],
     name: str | os.PathLike[str],
     first: int,
@@ -174,8 +174,17 @@ def answers(
 
 
 def as_line(answer: dict[str, Any], as_json: bool) -> str:
-    """Returns an answer of `runs.answer` as one line, though an output may hold any character of the vocabulary."""
-    return json.dumps(answer, ensure_ascii=False) if as_json else " ".join(answer["output"].splitlines())
+    """Returns an answer of `runs.answer` as one line, though an output may hold any character of the vocabulary.
+
+    Without JSON, labels stand with commas between them, and numbers with spaces.
+    """
+    if as_json:
+        return json.dumps(answer, ensure_ascii=False)
+    output = answer["output"]
+    if isinstance(output, list):
+        is_text = all(isinstance(one, str) for one in output)
+        return ",".join(output) if is_text else " ".join(f"{one:.9g}" for one in output)
+    return " ".join(output.splitlines()) if isinstance(output, str) else f"{output:.9g}"
 
 
 def _open(path: Path) -> IO[bytes]:

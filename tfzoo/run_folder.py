@@ -1,7 +1,7 @@
 """A run on disk: made once, then opened by every command.
 
     requested_recipe.json   the recipe as asked for; the same one again resumes the run
-    recipe.json             the recipe with the vocabulary sizes that the trained tokenizer has
+    recipe.json             the recipe with the vocabulary sizes of the trained tokenizer and the labels of its data
     tokenizer/              its files
     examples.json           a few source texts that training does not see, for the proof of an export
     checkpoints/            see tfzoo.training.checkpoints
@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +25,15 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from absl import logging
 
-from tfzoo.data.config import CausalLmDataConfig, DataConfig
-from tfzoo.data.sources import read
+from tfzoo import run_data
+from tfzoo.data.config import AnyDataConfig, CausalLmDataConfig
 from tfzoo.errors import CheckpointError, RecipeError, UsageError
-from tfzoo.models.config import GPT2Config, LstmLmConfig
+from tfzoo.models.config import BertConfig, GPT2Config, GruSeq2SeqConfig, LstmLmConfig
 from tfzoo.recipes.recipe import Recipe, differences, from_json, to_json
-from tfzoo.runtime.predictor import Predictor
+from tfzoo.runtime.head import Head
+from tfzoo.runtime.loaded import Loaded, predictor_of
 from tfzoo.text import TokenizerPair, train_pair
+from tfzoo.text.word_piece import WordPieceTokenizer
 
 if TYPE_CHECKING:
     import keras
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
     from tfzoo.training.checkpoints import Checkpoint
 
 RECIPE, REQUESTED, EXAMPLES, TOKENIZER = "recipe.json", "requested_recipe.json", "examples.json", "tokenizer"
-NUM_EXAMPLES = 5
 # A run may go on with other values of these; everything else decides what the weights become.
 _FREE_FIELDS = (
     "training.num_steps",
     "training.keep_checkpoints",
     "training.average_checkpoints",
+    "training.average",
+    "training.monitor",
     "training.early_stopping_patience",
     "decoding",
     "evaluation",
@@ -55,7 +57,7 @@ _FREE_FIELDS = (
 _FREE_AT_STEP_0 = (*_FREE_FIELDS, "name", "data", "training", "model.dropout")
 
 
-class Run(Predictor):
+class Run(Loaded):
     """A run folder: `model` with the run's weights, `tokenizer`, `recipe`; callable on a list of texts.
 
     The weights are those of `checkpoints`: of the best one, or the mean of those that the recipe's
@@ -70,7 +72,7 @@ class Run(Predictor):
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        from tfzoo.runtime.keras import KerasBackend
+        from tfzoo.runtime.keras import keras_backend
         from tfzoo.training import checkpoints
 
         self.directory = Path(run_dir)
@@ -81,11 +83,9 @@ class Run(Predictor):
         self.checkpoint = self.checkpoints[-1]
         checkpoints.load_weights(self.model, *self.checkpoints)
         super().__init__(
-            KerasBackend(self.model, tokenizer),
-            tokenizer,
-            self.recipe.decoding,
-            self.recipe.model.max_sequence_length,
-            self.recipe.task,
+            predictor_of(
+                keras_backend(self.model, tokenizer), tokenizer, Head.of(self.recipe.model), self.recipe.decoding
+            )
         )
 
     @property
@@ -103,36 +103,49 @@ def choose_checkpoints(recipe: Recipe, run_dir: Path) -> list[Checkpoint]:
     Raises:
         CheckpointError: there is no checkpoint yet, fewer than are to be averaged, or one is damaged.
     """
-    from tfzoo.training import checkpoints
+    from tfzoo.training import averaging, checkpoints
 
-    num_averaged = recipe.training.average_checkpoints
-    return checkpoints.last(run_dir, num_averaged) if num_averaged else [checkpoints.best(run_dir)]
+    training = recipe.training
+    if not training.average_checkpoints:
+        return [checkpoints.best(run_dir, training.monitor)]
+    if training.average == "best":
+        return averaging.best(run_dir, training.average_checkpoints, training.monitor)
+    return averaging.last(run_dir, training.average_checkpoints)
 
 
 def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
     """Makes a recipe's model with fresh weights.
 
     Args:
-        recipe: with the vocabulary sizes of its tokenizer.
-        for_training: whether it carries its state from batch to batch, if the recipe's data continue each other.
+        recipe: with the vocabulary sizes of its tokenizer, and the labels of its data.
+        for_training: whether it carries its state from batch to batch, if the recipe's data continue each other, and
+            reads its own predictions, if the recipe forces less than all of the target.
     """
     from tfzoo import models
 
     if isinstance(recipe.model, LstmLmConfig):
         carries = for_training and isinstance(recipe.data, CausalLmDataConfig) and recipe.data.examples == "contiguous"
         return models.LstmLanguageModel(recipe.model, carried_batch_size=recipe.data.batch_size if carries else None)
+    if isinstance(recipe.model, BertConfig):
+        return models.Bert(recipe.model)
+    if isinstance(recipe.model, GruSeq2SeqConfig):
+        from tfzoo.training.schedules import build_teacher_forcing
+
+        ratio = build_teacher_forcing(recipe.training) if for_training else 1.0
+        return models.GruSeq2Seq(recipe.model, teacher_forcing_ratio=ratio)
     return models.GPT2(recipe.model) if isinstance(recipe.model, GPT2Config) else models.Transformer(recipe.model)
 
 
-def prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
+def prepare(recipe: Recipe, run_dir: Path, given: TokenizerPair | None = None) -> tuple[Recipe, TokenizerPair]:
     """Makes the folder with its recipe and tokenizer, or checks that it holds this very recipe.
 
     Args:
         recipe: what to train, with its data.
         run_dir: an absent or empty folder, or a run; a run without a checkpoint may begin again with another recipe,
             and one at step 0 with other data and training.
+        given: the tokenizer of a run without a checkpoint; None = one is trained on its data.
 
-    Returns: the recipe with the vocabulary sizes of the tokenizer, and the tokenizer.
+    Returns: the recipe with the vocabulary sizes of the tokenizer and the labels of its data, and the tokenizer.
 
     Raises:
         UsageError: the folder holds something else, or was started with another recipe.
@@ -155,26 +168,31 @@ def prepare(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
         if changed:  # nothing is trained yet that another recipe could spoil
             shutil.rmtree(run_dir / TOKENIZER, ignore_errors=True)
         elif steps == [0] and started != recipe:
-            _write_request(run_dir, recipe, _examples(recipe))
+            _write_request(run_dir, recipe, run_data.examples(recipe))
     elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != f".{REQUESTED}" for path in run_dir.iterdir())):
         raise UsageError(f"`run_dir` {run_dir} exists and is not a run; name another folder.")
-    if not (run_dir / TOKENIZER).exists():
+    is_new = given is not None or not (run_dir / TOKENIZER).exists()
+    if is_new:
         for spec in (*recipe.data.train, *recipe.data.validation):
-            read(spec, _columns(recipe))  # what is misspelt should not wait for the tokenizer
-        tokenizer = train_pair(recipe.tokenizer, _records(recipe), recipe.model.vocabulary_size)
-        examples = _examples(recipe)
+            run_data.records(recipe, spec)  # what is misspelt should not wait for the tokenizer
+    labels = _labels(recipe, run_dir)
+    if is_new:
+        tokenizer = given or train_pair(recipe.tokenizer, _texts(recipe), recipe.model.vocabulary_size)
+        examples = run_data.examples(recipe)
         run_dir.mkdir(parents=True, exist_ok=True)
         _write_request(run_dir, recipe, examples)
         aside = run_dir / f".{TOKENIZER}"
         shutil.rmtree(aside, ignore_errors=True)
         tokenizer.save(aside)
+        shutil.rmtree(run_dir / TOKENIZER, ignore_errors=True)
         aside.rename(run_dir / TOKENIZER)
     tokenizer = TokenizerPair.load(run_dir / TOKENIZER)
     suffix = recipe.data.separator if _learns_answers(recipe.data) else ""
     if tokenizer.prompt_suffix != suffix:
         tokenizer = dataclasses.replace(tokenizer, prompt_suffix=suffix)
         tokenizer.save(run_dir / TOKENIZER)
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **_of_tokenizer(recipe, tokenizer)))
+    fields = _of_tokenizer(recipe, tokenizer) | ({"labels": labels} if labels else {})
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **fields))
     _write(run_dir / RECIPE, to_json(recipe))
     return recipe, tokenizer
 
@@ -188,8 +206,26 @@ def _of_tokenizer(recipe: Recipe, tokenizer: TokenizerPair) -> dict[str, Any]:
         "end_id": tokenizer.target.end_id,
     }
     if recipe.task == "seq2seq":
-        fields["source_vocabulary_size"] = None if tokenizer.shared else tokenizer.source.vocabulary_size
+        shared = recipe.tokenizer.target is None
+        fields["source_vocabulary_size"] = None if shared else tokenizer.source.vocabulary_size
+    if isinstance(tokenizer.target, WordPieceTokenizer) and isinstance(recipe.model, BertConfig):
+        fields["mask_id"] = tokenizer.target.mask_id
     return fields
+
+
+def _labels(recipe: Recipe, run_dir: Path) -> tuple[str, ...]:
+    """The labels of the recipe's data, which must be those that the run's weights were trained for."""
+    from tfzoo.training import checkpoints
+
+    labels = run_data.labels(recipe)
+    if labels and any(checkpoints.steps(run_dir)):
+        started = read_recipe(run_dir / RECIPE).model
+        if isinstance(started, BertConfig) and started.labels != labels:
+            raise UsageError(
+                f"{run_dir} was started with data that has the labels {', '.join(started.labels)}; now it has "
+                f"{', '.join(labels)}. Resume it with the same data, or train into another run_dir."
+            )
+    return labels
 
 
 def begin(
@@ -253,37 +289,16 @@ def _field(recipe: Recipe, name: str) -> Any:
     return functools.reduce(getattr, name.split("."), recipe)
 
 
-def _learns_answers(data: DataConfig | CausalLmDataConfig) -> TypeGuard[CausalLmDataConfig]:
+def _learns_answers(data: AnyDataConfig) -> TypeGuard[CausalLmDataConfig]:
     return isinstance(data, CausalLmDataConfig) and data.examples == "prompt_answer"
 
 
-def _columns(recipe: Recipe) -> int:
-    """Texts in a record of the recipe's data."""
-    return 2 if isinstance(recipe.data, DataConfig) or _learns_answers(recipe.data) else 1
-
-
-def _records(recipe: Recipe) -> Iterator[tuple[str, ...]]:
+def _texts(recipe: Recipe) -> Iterator[tuple[str, ...]]:
     num_records = 0
-    for spec in recipe.data.train:
-        for record in read(spec, _columns(recipe)):
-            yield record
-            num_records += 1
+    for record in run_data.texts(recipe):
+        yield record
+        num_records += 1
     logging.info("training the tokenizer on %d examples", num_records)
-
-
-def _examples(recipe: Recipe) -> list[str]:
-    """A few inputs for the proof of an export, from all over the data; of a document, how it begins."""
-    specs = recipe.data.validation or recipe.data.train
-    columns = _columns(recipe)
-    inputs = [*dict.fromkeys(record[0] for spec in specs for record in read(spec, columns))]
-    chosen = [inputs[len(inputs) * place // NUM_EXAMPLES] for place in range(min(NUM_EXAMPLES, len(inputs)))]
-    return chosen if columns == 2 else [_beginning(document) for document in chosen]
-
-
-def _beginning(document: str, num_words: int = 6) -> str:
-    """The first words of a document, as they stand there."""
-    match = re.match(rf"\s*(?:\S+\s+){{0,{num_words - 1}}}\S{{1,20}}", document)
-    return match[0] if match else document
 
 
 def _write(path: Path, text: str) -> None:

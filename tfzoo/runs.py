@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from tfzoo.data.config import CausalLmDataConfig
-from tfzoo.data.sources import read
+from tfzoo import initial_checkpoint
 from tfzoo.errors import CheckpointError, UsageError
 from tfzoo.evaluation.config import EvaluationConfig
-from tfzoo.recipes.recipe import Recipe
+from tfzoo.recipes.recipe import TASKS, Recipe
 from tfzoo.run_data import training_batches, validation_batches
 from tfzoo.run_folder import RECIPE, REQUESTED, Run, build_model, prepare, read_examples
 from tfzoo.runtime.artifact import MANIFEST, Artifact
-from tfzoo.runtime.predictor import BATCH_SIZE, Prediction, Predictor
+from tfzoo.runtime.encoder import Encoder
+from tfzoo.runtime.head import Text
+from tfzoo.runtime.loaded import Loaded
+from tfzoo.runtime.predictor import BATCH_SIZE
 
 
 def train(
@@ -43,9 +43,9 @@ def train(
     Returns: the run, with the weights of its best checkpoint, or the mean that the recipe asks for.
 
     Raises:
-        UsageError: no data, or the folder belongs to something else.
+        UsageError: no data, the folder belongs to something else, or the checkpoint to begin with does not fit.
         DataError: the data is missing or malformed.
-        CheckpointError: the checkpoint to resume from is damaged.
+        CheckpointError: the checkpoint to resume from, or to begin with, is damaged.
         KeyboardInterrupt: SIGINT or SIGTERM; the message says from which step the same call resumes.
     """
     import keras
@@ -63,13 +63,17 @@ def train(
     )
     if not recipe.data.train:
         raise UsageError(f"the recipe {recipe.name!r} names no data; give some, such as --data=tsv:train.tsv.")
-    recipe, tokenizer = prepare(recipe, run_dir)
+    initial = initial_checkpoint.read(recipe, run_dir)
+    recipe, tokenizer = prepare(recipe, run_dir, initial.tokenizer if initial else None)
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     keras.utils.set_random_seed(recipe.training.seed)
+    model = build_model(recipe, for_training=True)
+    if initial:
+        initial_checkpoint.load(model, initial)
     try:
         fit(
-            build_model(recipe, for_training=True),
+            model,
             lambda start_step: training_batches(recipe, tokenizer, start_step),
             recipe.training,
             run_dir,
@@ -86,7 +90,7 @@ def _specs(data: Sequence[str] | str) -> tuple[str, ...]:
     return (data,) if isinstance(data, str) else tuple(data)
 
 
-def load(path: str | os.PathLike[str], runtime: str | None = None) -> Predictor:
+def load(path: str | os.PathLike[str], runtime: str | None = None) -> Loaded:
     """Opens a run or an artifact.
 
     Args:
@@ -118,7 +122,15 @@ def load(path: str | os.PathLike[str], runtime: str | None = None) -> Predictor:
 
 
 def evaluate(
-    path: str | os.PathLike[str], data: Sequence[str] | str, *, runtime: str | None = None, **options: Any
+    path: str | os.PathLike[str],
+    data: Sequence[str] | str,
+    *,
+    runtime: str | None = None,
+    tokenizer: str | None = None,
+    by_length: bool = False,
+    worst: str | os.PathLike[str] | None = None,
+    forced: str | os.PathLike[str] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Scores a run or an artifact on data.
 
@@ -126,11 +138,18 @@ def evaluate(
         path: the folder of either.
         data: one data specification or several.
         runtime: see `load`.
+        tokenizer: of pairs, what counts as a word (see `tfzoo.evaluation.EvaluationConfig`); None = as the recipe says.
+        by_length: of pairs, whether the scores of each bucket of source lengths are given too.
+        worst: of pairs, a JSONL file to write: every output with its score, the worst first, by the recipe's first
+            metric (see `tfzoo.evaluation.sentences.worst_first`).
+        forced: of pairs, a JSONL file to write: how likely the model finds each target (see `score_pairs`).
         **options: decoding options that differ from the recipe's.
 
     Returns: of pairs, the scores that the recipe names (see `tfzoo.evaluation.score`), `num_sources` (distinct ones:
         pairs with the same source are references of each other), and `loss` (nats per token), `perplexity`,
-        `token_accuracy`. Of documents, what `tfzoo.evaluation.perplexity` returns.
+        `token_accuracy`; `by_source_length`, if asked for. Of documents, what `tfzoo.evaluation.perplexity` returns. Of
+        questions, what `tfzoo.evaluation.squad.evaluate_question_answering` does; of an encoder's other tasks, what the
+        function in `tfzoo.evaluation.encoder.ENCODER_SCORES` does.
 
     Raises:
         UsageError: `path` is neither, no data is named, or an option is unknown or out of its range.
@@ -141,56 +160,61 @@ def evaluate(
     if not specs:
         raise UsageError("`data` names nothing to score on; give at least one, such as tsv:test.tsv.")
     recipe = _recipe(predictor)
-    if predictor.task == "causal_lm" and recipe["data"]["examples"] != "prompt_answer":
+    of_pairs = {"tokenizer": tokenizer, "by_length": by_length, "worst": worst, "forced": forced}
+    is_of_documents = predictor.task == "causal_lm" and recipe["data"]["examples"] != "prompt_answer"
+    if is_of_documents or isinstance(predictor.predictor, Encoder):
+        if given := [name for name, value in of_pairs.items() if value]:
+            raise UsageError(f"`{given[0]}` is for pairs of a source and a target, which this model is not scored on.")
+    if isinstance(predictor.predictor, Encoder):
+        return _evaluate_encoder(predictor.predictor, specs, recipe, options)
+    if is_of_documents:
         return _evaluate_documents(predictor, specs, recipe, options)
-    return _evaluate_pairs(predictor, specs, recipe, options)
+    from tfzoo.evaluation.pairs import evaluate_pairs
+
+    return evaluate_pairs(
+        predictor,
+        specs,
+        recipe["evaluation"],
+        options,
+        is_reversed=recipe["data"].get("reversed", False),
+        **of_pairs,  # type: ignore[arg-type]  # each of its own
+    )
 
 
-def _recipe(predictor: Predictor) -> dict[str, Any]:
+def _recipe(predictor: Loaded) -> dict[str, Any]:
     """Of its recipe's fields what an evaluation needs; those of an artifact that was exported without one are usual."""
     if isinstance(predictor, Run):
         return dataclasses.asdict(predictor.recipe)
     recipe = predictor.manifest["recipe"] if isinstance(predictor, Artifact) else None
     return recipe or {
         "evaluation": dataclasses.asdict(EvaluationConfig()),
-        "data": dataclasses.asdict(CausalLmDataConfig()) | {"sequence_length": predictor.max_length},
+        "data": dataclasses.asdict(TASKS[predictor.task].data()) | {"sequence_length": predictor.max_length},
     }
 
 
-def _evaluate_pairs(
-    predictor: Predictor, specs: tuple[str, ...], recipe: dict[str, Any], options: dict[str, Any]
-) -> dict[str, Any]:
-    from tfzoo.evaluation import score
-    from tfzoo.evaluation.likelihood import likelihood
+def score_pairs(
+    path: str | os.PathLike[str], pairs: Iterable[tuple[str, str]], *, runtime: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Tells how likely a run or an artifact finds given targets (forced decoding); nothing is searched.
 
-    records = [(record[0], record[1]) for spec in specs for record in read(spec)]
-    references: dict[str, list[str]] = {}
-    for source, target in records:
-        references.setdefault(source, []).append(target)
-    sources = sorted(references, key=len)  # texts of similar length are decoded together
-    predictions = tqdm(
-        predictor.generate(sources, **options), "decoding", len(sources), unit=" texts", leave=False, disable=None
-    )
-    outputs = [found[0].output for found in predictions]
-    scores = {
-        "num_sources": len(sources),
-        **score(tuple(recipe["evaluation"]["metrics"]), outputs, [references[source] for source in sources]),
-    }
-    if predictor.task == "seq2seq":
-        return scores | likelihood(predictor.backend.logits, records, predictor.tokenizer, predictor.max_length)
-    from tfzoo.evaluation.perplexity import answer_likelihood
+    Args:
+        path: the folder of either.
+        pairs: (source, target) texts, or (prompt, answer).
+        runtime: see `load`.
 
-    return scores | answer_likelihood(
-        predictor.backend.logits,
-        specs,
-        predictor.tokenizer.target,
-        sequence_length=predictor.max_length,
-        separator=predictor.tokenizer.prompt_suffix,
-    )
+    Returns: for each pair, in order, `source`, `target`, `num_tokens` (the end token included), `log_prob` (nats, of
+        the whole target) and `perplexity` (per token); None for a target that is longer than the model's positions.
+
+    Raises:
+        UsageError: the model does not write text, or `path` is neither.
+    """
+    from tfzoo.evaluation.pairs import score_pairs
+
+    return score_pairs(load(path, runtime), pairs)
 
 
 def _evaluate_documents(
-    predictor: Predictor, specs: tuple[str, ...], recipe: dict[str, Any], options: dict[str, Any]
+    predictor: Loaded, specs: tuple[str, ...], recipe: dict[str, Any], options: dict[str, Any]
 ) -> dict[str, Any]:
     from tfzoo.evaluation.perplexity import perplexity
 
@@ -207,60 +231,65 @@ def _evaluate_documents(
     )
 
 
+def _evaluate_encoder(
+    encoder: Encoder, specs: tuple[str, ...], recipe: dict[str, Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    answering = encoder.options(**options)
+    if answering is not None:
+        from tfzoo.evaluation.squad import evaluate_question_answering
+
+        return evaluate_question_answering(encoder.backend.logits, specs, encoder.pieces, answering)
+    from tfzoo.evaluation.encoder import ENCODER_SCORES
+
+    score = ENCODER_SCORES[encoder.task]
+    return score(encoder.backend.logits, specs, encoder.pieces, encoder.head, recipe["data"])
+
+
 def predict(
     path: str | os.PathLike[str],
-    texts: Iterable[str],
+    texts: Iterable[Text],
     *,
     runtime: str | None = None,
     batch_size: int = BATCH_SIZE,
-    token_log_probs: bool = False,
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """Answers texts as they come, in order.
 
     Args:
         path: the folder of a run or an artifact.
-        texts: inputs; read as the answers are asked for.
+        texts: inputs, (text_a, text_b) for a model of two texts, or the two with a tab between them; read as the
+            answers are asked for.
         runtime: see `load`.
         batch_size: texts that are read and answered together; 1 = each at once, slower for many.
-        token_log_probs: whether each answer has `tokens`, a list of {"token": its text, "log_prob": nats}.
-        **options: decoding options that differ from the recipe's.
+        **options: decoding options that differ from the recipe's, and `token_log_probs`: whether each answer has
+            `tokens`, a list of {"token": its text, "log_prob": nats}.
 
-    Returns: for each text `input`, `output` and `score` (log-probability in nats divided by the length penalty) of the
-        best answer, and `alternatives`, the other `num_return_sequences - 1` with their scores.
+    Returns: for each text `input`, `output` and `score`. Of a model that generates, the score is the output's
+        log-probability in nats divided by the length penalty, and `alternatives` holds the other
+        `num_return_sequences - 1` with their scores. Of an encoder, the score is the probability of what is least
+        certain in the output, and there is besides, by task: `labels` and `scores` of all classes, best first; `words`
+        with their `labels` and `scores`; the likeliest `tokens` and their `scores` for each [MASK]. The output of
+        "text_embedding" is a vector, without a score.
 
     Raises:
         UsageError: an option is unknown or out of its range; before any text is read.
     """
     if isinstance(texts, str):
         raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
-    return answer(load(path, runtime), texts, batch_size=batch_size, token_log_probs=token_log_probs, **options)
+    return answer(load(path, runtime), texts, batch_size=batch_size, **options)
 
 
 def answer(
-    predictor: Predictor,
-    texts: Iterable[str],
+    predictor: Loaded,
+    texts: Iterable[Text],
     *,
     batch_size: int = BATCH_SIZE,
-    token_log_probs: bool = False,
     **options: Any,
 ) -> Iterator[dict[str, Any]]:
     """Answers texts by a run or an artifact that is loaded already; see `predict`."""
-
-    def describe(prediction: Prediction) -> dict[str, Any]:
-        described: dict[str, Any] = {"output": prediction.output, "score": prediction.score}
-        if token_log_probs:
-            decode = predictor.tokenizer.target.decode
-            pairs = zip(prediction.token_ids, prediction.log_probs, strict=True)
-            described["tokens"] = [{"token": decode([one]), "log_prob": log_prob} for one, log_prob in pairs]
-        return described
-
     for_answers, for_inputs = itertools.tee(texts)
-    answers = predictor.generate(for_answers, batch_size=batch_size, **options)
-    return (
-        {"input": text, **describe(found[0]), "alternatives": [describe(other) for other in found[1:]]}
-        for text, found in zip(for_inputs, answers, strict=True)
-    )
+    answers = predictor.answer(for_answers, batch_size=batch_size, **options)
+    return ({"input": text, **found} for text, found in zip(for_inputs, answers, strict=True))
 
 
 def export_run(
@@ -275,7 +304,7 @@ def export_run(
     Args:
         run_dir: the run.
         output_dir: the artifact's folder; must be absent or empty.
-        formats: "saved_model" and "onnx", or one of them.
+        formats: "saved_model" and "onnx", or one of them; "onnx_text" besides "onnx" for an encoder of one text.
         metrics: scores for the model card besides those of the checkpoint.
 
     Returns: the artifact's manifest.

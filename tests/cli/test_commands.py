@@ -12,7 +12,7 @@ import pytest
 import tfzoo
 from tfzoo import first_run, recipes, zoo
 from tfzoo.cli.main import main
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.decoding.config import AnswerConfig, DecodingConfig
 from tfzoo.interop import hf
 
 
@@ -24,8 +24,8 @@ def calls(monkeypatch):
     def train(recipe, run_dir, *, data=(), validation_data=()):
         recorded.append(("train", recipe, run_dir, data, validation_data))
 
-    def evaluate(path, data, *, runtime=None):
-        recorded.append(("evaluate", path, data, runtime))
+    def evaluate(path, data, *, runtime=None, **details):
+        recorded.append(("evaluate", path, data, runtime, *([details] if details else [])))
         return {"token_error_rate": 0.123456, "bleu_signature": "nrefs:1", "num_examples": 7}
 
     def predict(path, lines, *, runtime=None, **decoding):
@@ -114,6 +114,18 @@ def test_show_explains_the_recipe_and_counts_the_layers(capsys):
     assert "Total params: 33,320 " in out
 
 
+def test_show_takes_a_task_and_shows_the_layers_of_two_labels(capsys):
+    assert main(["show", "bert_tiny", "--task=text_classification"]) == 0
+    out = capsys.readouterr().out
+    assert recipes.to_json(zoo.recipe("bert_tiny", "text_classification")) in out
+    assert "Training reads the labels off its data; these are the layers of a model with two.\n" in out
+    assert re.search(r"text_classification \(Dense\) .* 258 ", out)  # 128 x 2 + 2
+    assert main(["show", "bert_tiny"]) == 0
+    out = capsys.readouterr().out
+    assert "Training reads" not in out
+    assert "Total params: 4,416,698 " in out
+
+
 def test_train_passes_data_and_overrides_on(capsys, calls):
     arguments = ["--recipe=transformer_tiny", "--run_dir=runs/x", "--data=tsv:a.tsv", "--data=tsv:b.tsv@0.3"]
     more = ["--validation_data=tsv:v.tsv", "--set=training.num_steps=9", "--set", "data.batch_size=3"]
@@ -123,10 +135,26 @@ def test_train_passes_data_and_overrides_on(capsys, calls):
     assert "trained: runs/x\n" in capsys.readouterr().out
 
 
+def test_train_asks_for_the_task_and_begins_with_a_checkpoint(capsys, calls):
+    arguments = ["--recipe=bert_mini", "--task=text_classification", "--run_dir=runs/x", "--data=tsv:a.tsv"]
+    assert main(["train", *arguments, "--set=training.initial_checkpoint=runs/encoder"]) == 0
+    recipe = zoo.recipe("bert_mini", "text_classification")
+    expected = recipes.override(recipe, "training.initial_checkpoint=runs/encoder")
+    assert calls == [("train", expected, "runs/x", ("tsv:a.tsv",), ())]
+    assert expected.training.initial_checkpoint == "runs/encoder"
+
+
 def test_evaluate_prints_lines(capsys, calls):
     assert main(["evaluate", "--run_dir=r", "--data=tsv:a", "--data=tsv:b"]) == 0
     assert calls == [("evaluate", "r", ("tsv:a", "tsv:b"), None)]
     assert capsys.readouterr().out == "token_error_rate: 0.1235\nbleu_signature: nrefs:1\nnum_examples: 7\n"
+
+
+def test_evaluate_takes_details(calls):
+    details = ["--tokenizer=zh", "--by_length", "--worst=w.jsonl", "--forced=f.jsonl"]
+    assert main(["evaluate", "--run_dir=r", "--data=tsv:a", *details]) == 0
+    given = {"tokenizer": "zh", "by_length": True, "worst": "w.jsonl", "forced": "f.jsonl"}
+    assert calls == [("evaluate", "r", ("tsv:a",), None, given)]
 
 
 def test_evaluate_prints_json(capsys, calls):
@@ -187,10 +215,10 @@ def test_verify_takes_the_folder_with_or_without_the_flag(capsys, calls):
     lines = [
         "verified: a",
         "  7 files have the checksums of the manifest",
-        "  saved_model gives the recorded answers: each token, scores to 4.0e-06 nats, logits to 2.0e-07",
+        "  saved_model gives the recorded answers: scores to 4.0e-06, logits to 2.0e-07",
         "  saved_model tokenizes as recorded: 270 vectors",
         "  saved_model answers as a server: 6 texts by serving_default, loaded in two ways, and 10 warm-up requests",
-        "  onnx gives the recorded answers: each token, scores to 4.0e-06 nats, logits to 2.0e-07",
+        "  onnx gives the recorded answers: scores to 4.0e-06, logits to 2.0e-07",
         "  onnx tokenizes as recorded: 270 vectors",
         "  onnx against saved_model: equal on 2 shapes, logits to 5.0e-07",
     ]
@@ -221,6 +249,6 @@ def test_quickstart_prints_its_report(capsys, calls):
 def test_every_decoding_field_is_a_flag_with_help(capsys):
     assert main(["predict", "--help"]) == 0
     flags = re.findall(r"^    --(\w+): \S", capsys.readouterr().out, re.MULTILINE)
-    fields = [field.name for field in dataclasses.fields(DecodingConfig)]
+    fields = [field.name for config in (DecodingConfig, AnswerConfig) for field in dataclasses.fields(config)]
     files = ["input", "output_dir", "beam_runner", "beam_option"]
     assert flags == ["run_dir", "artifact", "runtime", *files, "json", "token_log_probs", "stream", *fields]

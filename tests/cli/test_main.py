@@ -76,6 +76,32 @@ def test_version(run):
             "`tfzoo list` shows all; a file's name ends in .json.",
         ),
         (
+            ["train", "--recipe=gpt2_tiny", "--task=fill_mask", "--run_dir=d"],
+            "the recipe 'gpt2_tiny' is for causal_lm; received task='fill_mask'.",
+        ),
+        (
+            ["train", "--recipe=transformer_tiny", "--run_dir=d", "--set=training.monitor=acuracy"],
+            "`monitor` must be one of loss, nats_per_token, perplexity, token_accuracy, without val_; received",
+        ),
+        (
+            ["train", "--recipe=gpt2_tiny", "--run_dir=d", "--set=training.frozen_layers=3"],
+            "`training.frozen_layers` must not exceed `model.num_layers`; received training.frozen_layers=3, ",
+        ),
+        (
+            ["train", "--recipe=lstm_lm_tiny", "--run_dir=d", "--set=training.lora_rank=4"],
+            "`training.lora_rank` adapts attention, which a model of the family 'lstm_lm' has not; received",
+        ),
+        (
+            [
+                "train",
+                "--recipe=bert_tiny",
+                "--task=text_embedding",
+                "--run_dir=d",
+                "--set=training.label_smoothing=.1",
+            ],
+            "`label_smoothing` must be 0 for 'text_embedding', whose labels are not classes out of a fixed set; ",
+        ),
+        (
             ["train", "--recipe=transformer_tiny", "--run_dir=d", "--set=training.num_steps=many"],
             "`training.num_steps` takes a whole number; received 'many'.",
         ),
@@ -106,7 +132,7 @@ def test_version(run):
         ),
         (
             ["export", "--run_dir=a", "--output_dir=b", "--formats=saved_model,onyx"],
-            "--formats knows saved_model, onnx; received 'onyx'. Did you mean 'onnx'?",
+            "--formats knows saved_model, onnx, onnx_text; received 'onyx'. Did you mean 'onnx'?",
         ),
         (["export", "--run_dir=a", "--output_dir=b", "--formats="], "--formats is empty: give one or more of"),
         (["export", "--run_dir=a"], "--output_dir is missing: the artifact's folder; must be new or empty."),
@@ -121,13 +147,13 @@ def test_version(run):
         ),
         (
             ["convert", "--from=hf", "--run_dir=b"],
-            "--checkpoint is missing: the checkpoint's folder; with --to it must",
+            "--checkpoint is missing: the checkpoint's folder, or sample:minilm; with --to it must",
         ),
         (
             ["convert", "--to=hf", "--checkpoint=a"],
             "--run_dir is missing: the run; with --from it must be new or empty.",
         ),
-        (["convert", "--from=hv"], "flag --from=hv: value should be one of <hf>. See `tfzoo convert --help`."),
+        (["convert", "--from=hv"], "flag --from=hv: value should be one of <hf|g2p_en>. See `tfzoo convert --help`."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

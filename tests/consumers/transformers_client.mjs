@@ -55,8 +55,20 @@ async function causal_lm({ artifact, texts, searches }) {
   return { ...answers, batch: batch.map(([one]) => one.generated_text) };
 }
 
+// What the pipeline of an encoder's task gives for each text, alone; `options` are of the call.
+async function encoder({ artifact, pipeline: task, texts, options }) {
+  env.localModelPath = path.dirname(artifact) + path.sep;
+  const ask = await pipeline(task, path.basename(artifact), { dtype: "fp32" });
+  const answers = [];
+  for (const text of texts) {
+    const found = Array.isArray(text) ? await ask(...text, options) : await ask(text, options);
+    answers.push(found.tolist ? found.tolist()[0] : found);
+  }
+  return answers;
+}
+
 // A new task adds its line.
-const TASKS = { seq2seq, causal_lm };
+const TASKS = { seq2seq, causal_lm, encoder };
 
 const request = JSON.parse(readFileSync(0, "utf8"));
 console.log(JSON.stringify(await TASKS[request.task](request)));

@@ -83,6 +83,32 @@ def test_a_batch_is_of_one_bucket():
         assert len(set(np.searchsorted(boundaries, LENGTHS[batch]))) == 1
 
 
+def test_windows_are_sorted_and_all_batches_but_one_are_full():
+    plan = _plan(batch_size=7, num_sorted=70)
+    assert plan.num_batches == 72
+    batches = _batches(plan, 3)
+    assert sorted(len(batch) for batch in batches) == [3] + [7] * 71
+    assert sorted(index for batch in batches for index in batch) == list(range(500))
+    padding = [1 - np.mean(LENGTHS[batch] / max(LENGTHS[batch])) for batch in batches]
+    assert np.mean(padding) < 0.12
+    assert batches != _batches(plan, 4)
+    assert batches == _batches(_plan(batch_size=7, num_sorted=70), 3)
+    # Each window of 70 by itself, and the batches in an order of their own.
+    longest = [max(LENGTHS[batch]) for batch in batches]
+    assert sorted(longest)[-8:] == [30] * 8
+    assert longest != sorted(longest)
+
+
+def test_windows_without_shuffling_are_plain():
+    lengths = np.array([9, 3, 12, 8, 1, 10, 7, 11])
+    plan = _plan(lengths, max_length=12, batch_size=2, num_sorted=4, shuffle=False)
+    assert _batches(plan, 0) == [[1, 3], [0, 2], [4, 6], [5, 7]]
+    plan = _plan(
+        lengths, max_length=12, batch_size=2, num_sorted=4, shuffle=False, origins=[0] * 7 + [1], weights=[1, 1]
+    )
+    assert _batches(plan, 0) == [[1, 3], [0, 2], [7, 7], [7, 7]]
+
+
 def test_the_order_is_a_function_of_seed_and_epoch():
     first = _batches(_plan(), 3)
     assert _batches(_plan(), 3) == first

@@ -175,7 +175,7 @@ def test_wrong_numbers_are_refused(spec, tokenizer, options, message):
 
 
 def test_specifications_are_checked(tokenizer, spec):
-    with pytest.raises(UsageError, match="`specs` is empty; name at least one, such as `tsv:dialogue.tsv`"):
+    with pytest.raises(UsageError, match="`specs` is empty; name at least one, such as `tsv:train.tsv`"):
         data.prompt_answer([], tokenizer, separator="=")
     with pytest.raises(UsageError, match="this sample has one column, and two are needed"):
         data.prompt_answer([spec, "sample:python_docs"], tokenizer, separator="=")

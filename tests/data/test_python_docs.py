@@ -117,6 +117,38 @@ def test_a_held_out_document_that_copies_is_left_out(splits):
     assert not any(text.startswith("Stuff to parse WAVE files") for (text,) in splits["test"])
 
 
+def test_packages_have_each_docstring_once(library):
+    library("email/__init__.py", '"""Mail."""\ndef a():\n    """Close."""\ndef b():\n    """Close."""')
+    library("email/mime.py", '"""Mime."""\ndef c():\n    """Close."""')
+    library("wave.py", '"""Wave."""\ndef d():\n    """Close."""')
+    assert python_docs.packages(lambda key: True) == {
+        "email": ["Mail.", "Close.", "Mime."],
+        "wave": ["Wave.", "Close."],
+    }
+    assert python_docs.packages(lambda key: key == "wave") == {"wave": ["Wave.", "Close."]}
+
+
+def test_labelled_docstrings_are_of_packages_that_the_documents_to_train_on_lack(splits):
+    labelled = {split: list(read(f"sample:python_packages:{split}")) for split in ("train", "validation", "test")}
+    texts = {split: {text for text, _ in records} for split, records in labelled.items()}
+    assert (
+        not texts["train"] & texts["validation"] | texts["train"] & texts["test"] | texts["validation"] & texts["test"]
+    )
+    labels = {label for _, label in labelled["train"]}
+    assert {"importlib", "statistics", "unittest"} <= labels
+    assert {label for _, label in labelled["test"]} == {label for _, label in labelled["validation"]} == labels
+    num_records = {split: len(records) for split, records in labelled.items()}
+    total = sum(num_records.values())
+    assert 0.55 < num_records["train"] / total < 0.65
+    assert 0.15 < num_records["test"] / total < 0.25
+    openings = {"Return the sample arithmetic mean of data.": "statistics"}
+    everything = dict(record for records in labelled.values() for record in records)
+    for opening, label in openings.items():
+        (found,) = {everything[text] for text in everything if text.startswith(opening)}
+        assert found == label
+        assert not any(opening in text for (text,) in splits["train"])
+
+
 def test_it_is_read_without_importing_it():
     code = (
         "import sys\nfrom tfzoo.data import read\n"

@@ -28,6 +28,7 @@ def artifact_dir(tmp_path):
         "task": "seq2seq",
         "formats": ["onnx"],
         "max_length": 7,
+        "head": {},
         "decoding": {},
         "files": dict.fromkeys(names, {}),
     }

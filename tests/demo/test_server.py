@@ -8,6 +8,7 @@ import pytest
 
 from tfzoo.demo.server import PAGE, DemoServer
 from tfzoo.errors import ArtifactError, UsageError
+from tfzoo.runtime.encoder import ENCODER_TASKS
 
 
 def ask(server, path, method="GET", host=None):
@@ -27,6 +28,7 @@ def ask(server, path, method="GET", host=None):
         ("/?a=b", "text/html; charset=utf-8", (PAGE / "index.html").read_bytes()),
         ("/page.css", "text/css; charset=utf-8", (PAGE / "page.css").read_bytes()),
         ("/page.mjs", "text/javascript; charset=utf-8", (PAGE / "page.mjs").read_bytes()),
+        ("/word_piece_tables.mjs", "text/javascript; charset=utf-8", (PAGE / "word_piece_tables.mjs").read_bytes()),
         ("/tokenizer.mjs", "text/javascript; charset=utf-8", (PAGE / "tokenizer.mjs").read_bytes()),
         ("/onnxruntime-web/ort.wasm.min.mjs", "text/javascript; charset=utf-8", b"ort.wasm.min.mjs"),
         (
@@ -120,6 +122,10 @@ def test_an_artifact_without_the_graphs_is_refused(artifact_dir, runtime_dir):
     (artifact_dir / "manifest.json").write_text(json.dumps(manifest | {"task": "causal_lm"}))
     with pytest.raises(UsageError, match=r"runs onnx/generate.onnx, onnx/model.onnx; .* lacks onnx/model.onnx\."):
         DemoServer(artifact_dir, runtime_dir, 0)
+    for task in ENCODER_TASKS:
+        (artifact_dir / "manifest.json").write_text(json.dumps(manifest | {"task": task}))
+        with pytest.raises(UsageError, match=r"runs onnx/model.onnx; .* lacks onnx/model.onnx\."):
+            DemoServer(artifact_dir, runtime_dir, 0)
 
 
 def test_a_folder_that_is_no_artifact_is_refused(tmp_path, runtime_dir):

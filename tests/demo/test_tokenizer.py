@@ -70,6 +70,8 @@ TOKENIZERS = {
     "characters": lambda: text.SymbolTokenizer.train(SENTENCES, separator=""),
     "symbols": lambda: text.SymbolTokenizer.train([*SENTENCES, "2 1 __proto__ constructor"], separator=" "),
     "byte_pair": lambda: text.BytePairTokenizer.train([*SENTENCES, "It's they've I'll don't 12 34  \n\n "], 400),
+    "word_piece": lambda: text.WordPieceTokenizer.train(SENTENCES, 200),
+    "cased_word_piece": lambda: text.WordPieceTokenizer.train(SENTENCES, 200, lowercase=False),
     "sentencepiece": lambda: text.SentencePieceTokenizer.train(SENTENCES, 180),
     "identity": lambda: sentencepiece_tokenizer(normalization_rule_name="identity"),
     "nfkc_cf": lambda: sentencepiece_tokenizer(normalization_rule_name="nmt_nfkc_cf"),
@@ -107,6 +109,7 @@ def test_each_side_has_its_own_vocabulary(tmp_path):
     found = tokenize(pair, tmp_path, ["ba b"], [[2, 4, 1, 5, 3, 0]], [*range(6)])
     assert found == {
         "ids": [[5, 4, 6, 5]],
+        "offsets": [None],
         "texts": ["EY ⁇ B"],
         "labels": ["padding", "unknown", "start", "end", "EY", "B"],
     }
@@ -137,7 +140,7 @@ def test_a_damaged_model_is_refused(tmp_path):
     assert "spiece.model is damaged" in found
 
 
-@pytest.mark.parametrize("files", [["vocab.txt"], ["vocab.json"]], ids=" ".join)
+@pytest.mark.parametrize("files", [["other.txt"], ["vocab.json"]], ids=" ".join)
 def test_another_kind_of_tokenizer_is_refused(tmp_path, files):
     (tmp_path / "tokenizer_config.json").write_text("{}")
     found = in_node(tmp_path, [*files, "tokenizer_config.json"], texts=[], ids=[], labelled=[])

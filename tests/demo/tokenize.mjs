@@ -10,6 +10,7 @@ const { source, target } = await loadPair(files, async (path) => new Uint8Array(
 process.stdout.write(
   JSON.stringify({
     ids: texts.map((text) => source.encode(text)),
+    offsets: texts.map((text) => source.encodeWithOffsets?.(text).offsets),
     texts: ids.map((row) => target.decode(row)),
     labels: labelled.map((id) => target.label(id)),
   }),

@@ -2,11 +2,12 @@
 
 import functools
 import random
+import sys
 
 import pytest
 import sacrebleu
 
-from tfzoo.errors import DataError, RecipeError
+from tfzoo.errors import DataError, RecipeError, UsageError
 from tfzoo.evaluation import text_metrics
 from tfzoo.evaluation.config import METRICS, EvaluationConfig
 
@@ -116,6 +117,8 @@ def test_perfect_outputs():
     assert values == {
         "bleu": pytest.approx(100),
         "chrf": pytest.approx(100),
+        "ter": 0.0,
+        **dict.fromkeys(("rouge_1", "rouge_2", "rouge_l"), pytest.approx(100)),
         "exact_match": 1.0,
         "token_error_rate": 0.0,
         "word_error_rate": 0.0,
@@ -124,7 +127,59 @@ def test_perfect_outputs():
 
 def test_every_metric_of_the_config_is_computed_under_its_name():
     for name in METRICS:
-        assert set(text_metrics.score([name], OUTPUTS, REFERENCES)) - {f"{name}_signature"} == {name}
+        names = {"rouge_1", "rouge_2", "rouge_l"} if name == "rouge" else {name}
+        assert set(text_metrics.score([name], OUTPUTS, REFERENCES)) - {f"{name}_signature"} == names
+
+
+def test_ter_equals_sacrebleu_and_a_moved_phrase_is_one_edit():
+    references = [alternatives[:1] for alternatives in REFERENCES]
+    scores = text_metrics.score(["ter"], OUTPUTS, references)
+    assert scores["ter"] == sacrebleu.corpus_ter(OUTPUTS, [[one for (one,) in references]]).score
+    assert scores["ter_signature"].startswith("nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:")
+    assert text_metrics.ter(["c d e a b"], [["a b c d e"]])["ter"] == pytest.approx(100 / 5)
+    assert text_metrics.ter(["a x x"], [["a"]])["ter"] == pytest.approx(200)
+
+
+def test_rouge_by_hand():
+    # 3 of 4 words and 1 of 3 bigrams of the output are among the 5 words and 4 bigrams of the reference; the longest
+    # common subsequence is "the sat mat".
+    scores = text_metrics.rouge(["the cats sat mat"], [["the cat sat on mat"]])
+    assert scores == {
+        "rouge_1": pytest.approx(100 * 2 * 3 / (4 + 5)),
+        "rouge_2": 0.0,
+        "rouge_l": pytest.approx(100 * 2 * 3 / (4 + 5)),
+    }
+    two = text_metrics.rouge(["a b c", "x"], [["c b a", "a b d"], ["y"]])
+    assert two["rouge_1"] == pytest.approx(100 / 2)  # the best reference of the first, nothing of the second
+    assert two["rouge_2"] == pytest.approx(100 / 2 * 2 * 1 / (2 + 2))
+    assert two["rouge_l"] == pytest.approx(100 / 2 * 2 * 2 / (3 + 3))
+
+
+def test_words_of_chinese_are_its_characters():
+    output, reference = "我 喜欢你。", [["我喜欢他。"]]
+    by_character = sacrebleu.corpus_bleu([output], [["我喜欢他。"]], tokenize="zh")
+    scores = text_metrics.score(["bleu"], [output], reference, tokenizer="zh")
+    assert scores["bleu"] == by_character.score > 20
+    assert "|tok:zh|" in scores["bleu_signature"]
+    assert text_metrics.score(["bleu"], [output], reference)["bleu"] == 0
+    ter = text_metrics.score(["ter"], [output], reference, tokenizer="zh")
+    assert ter["ter"] == pytest.approx(100 / 5)
+    assert "|norm:yes|punct:yes|asian:yes|" in ter["ter_signature"]
+    assert text_metrics.rouge([output], reference, "zh")["rouge_1"] == pytest.approx(100 * 4 / 5)
+    assert text_metrics.rouge(["Über!"], [["über"]], "intl")["rouge_1"] == pytest.approx(100 * 2 / 3)
+
+
+def test_rouge_without_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(UsageError, match=r"needs the package rouge-score: pip install 'tfzoo\[rouge\]'"):
+        text_metrics.rouge(OUTPUTS, REFERENCES)
+
+
+def test_unknown_tokenizer_is_refused():
+    with pytest.raises(
+        RecipeError, match=r"`tokenizer` must be one of 13a, .*; received tokenizer='zhh'\. Did you mean"
+    ):
+        text_metrics.score(["bleu"], OUTPUTS, REFERENCES, tokenizer="zhh")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,23 @@ class FakeServer:
         written = [{name: write(name, value) for name, value in row.items()} for row in rows]
         return {"predictions": written if len(outputs) > 1 else [next(iter(row.values())) for row in written]}
 
+    def classify_json(self, body):
+        """The classification API: each example's features go to the signature as a serialized `tf.train.Example`."""
+        rows = []
+        for features in body["examples"]:
+            example = tf.train.Example()
+            for name, value in features.items():
+                text = base64.b64decode(value["b64"]) if is_base64(value) else value.encode()
+                example.features.feature[name].bytes_list.value.append(text)
+            rows.append(example.SerializeToString())
+        outputs = self.run(body["signature_name"], {"inputs": np.array(rows, object)})
+        classes, scores = (write(name, outputs[name]) for name in ("classes", "scores"))
+        if not len(classes) == len(scores) == len(rows):
+            raise BadRequest("Expected a row of classes and of scores for each example")
+        return {
+            "results": [[list(pair) for pair in zip(*row, strict=True)] for row in zip(classes, scores, strict=True)]
+        }
+
 
 def is_base64(value):
     return isinstance(value, dict) and value.keys() == {"b64"}

@@ -251,7 +251,7 @@ class TestVerify:
             {"repetition_penalty": 2.0, "temperature": 0.0},
             {"min_length": 7, "temperature": 0.0},
         ]
-        configs = [language_model.runtimes["saved_model"]._config(row) for row in rows]
+        configs = [language_model.predictor._config(row) for row in rows]
         options = [row_options(config, 1) for config in configs]
         merged = {name: np.concatenate([option[name] for option in options]) for name in ROW_OPTIONS}
         found = backend.generate(texts, merged)

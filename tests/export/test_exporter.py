@@ -59,7 +59,7 @@ def export(separate_vocabularies, monkeypatch):
     converted = Converted(separate_vocabularies)
     monkeypatch.setattr(exporter, "write_onnx", converted.write("onnx"))
     monkeypatch.setattr(exporter, "write_saved_model", converted.write("1"))
-    monkeypatch.setattr(exporter, "KerasBackend", lambda *_: separate_vocabularies.predictor.backend)
+    monkeypatch.setattr(exporter, "keras_backend", lambda *_: separate_vocabularies.predictor.backend)
     return converted
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tfzoo.export.onnx_passes import (
     count_operators,
+    divide_before_erf,
     hoist_loop_invariants,
     name_axes,
     share_initializers,
@@ -385,3 +386,35 @@ class TestTransposeInitializers:
             onnxruntime.InferenceSession(model.SerializeToString()).run(None, ids)[0], expected
         )
         assert transpose_initializers(model.graph) == 0
+
+
+class TestDivideBeforeErf:
+    TEXT = """g (float[2] x, int64 n) => (float[2] y, float[2] z)
+        <float factor = {0.70710678}, float other = {0.5}> {
+            a = Mul(factor, x)
+            b = Erf(a)
+            c = Mul(x, factor)
+            d = Erf(c)
+            e = Mul(x, other)
+            f = Erf(e)
+            y = Sum(b, d, f)
+            z = Mul(y, %s)
+        }"""
+
+    @pytest.mark.parametrize(("last", "left"), [("factor", {"factor", "other"}), ("other", {"other"})])
+    def test_products_before_erf_alone_become_divisions(self, last, left):
+        model = parse(self.TEXT % last)
+        expected = run(model, 1)
+        assert divide_before_erf(model.graph) == 2
+        for one, other in zip(run(model, 1), expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6)
+        counts = count_operators(model)
+        assert (counts["Div"], counts["Mul"], counts["Erf"]) == (2, 2, 3)
+        # What nothing reads any more is gone.
+        assert {tensor.name for tensor in model.graph.initializer} == left | {"square_root_of_2"}
+
+    def test_nothing_changes_without_erf(self):
+        model = parse("g (float[2] x, int64 n) => (float[2] y) <float factor = {0.70710678}> { y = Mul(x, factor) }")
+        before = model.SerializeToString(deterministic=True)
+        assert divide_before_erf(model.graph) == 0
+        assert model.SerializeToString(deterministic=True) == before

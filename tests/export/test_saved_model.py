@@ -231,6 +231,6 @@ def read(directory):
 def test_two_texts_in_any_order_get_their_own_answers(exported):
     """The default signature, called as a server does after it has merged requests."""
     backend = exported.runtimes["saved_model"].backend
-    forth, back = backend.serve(exported.texts), backend.serve(exported.texts[::-1])
+    forth, back = (backend.serve(texts)["outputs"] for texts in (exported.texts, exported.texts[::-1]))
     assert forth == back[::-1]
-    assert forth == [backend.serve([text])[0] for text in exported.texts]
+    assert forth == [backend.serve([text])["outputs"][0] for text in exported.texts]

@@ -22,7 +22,7 @@ from tests.export import serving_protos
 from tests.export.fake_tf_serving import BadRequest, FakeServer, grpc_address, rest
 from tfzoo.errors import UsageError
 from tfzoo.export import exporter, serving_kit, warm_up
-from tfzoo.export.serving_rules import TOLERANCE
+from tfzoo.export.outputs import TOLERANCE
 
 pytestmark = pytest.mark.xdist_group("artifacts")
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfzoo.errors import ArtifactMismatch
 from tfzoo.export import exporter, saved_model, serving_rules, warm_up
 from tfzoo.export import manifest as manifests
+from tfzoo.export.outputs import TOLERANCE
 from tfzoo.export.signatures import Signature
 from tfzoo.export.verify import verify
 from tfzoo.runtime.artifact import read_manifest
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("artifacts")
 def test_what_the_proof_says(exported):
     proof = exported.manifest["proof"]["saved_model"]["serving"]
     assert proof["num_warm_up_requests"] == 10  # one row and all rows, for each of five signatures
-    assert proof["max_difference"] <= serving_rules.TOLERANCE
+    assert proof["max_difference"] <= TOLERANCE
     assert proof["num_warm_up_requests"] == len(list(warm_up.read_warm_up(exported.directory / "1")))
 
 
@@ -37,8 +38,8 @@ def test_request_and_warm_up_are_replayed(separate_vocabularies, tmp_path):
     response = artifact / serving_rules.RESPONSE
     recorded = response.read_text(encoding="utf-8")
     for name, index, value, message in [
-        ("outputs", 1, "another answer", r"request\.json is answered with outputs .* 'another answer'"),
-        ("scores", 2, 7.5, r"request\.json: scores differs by"),
+        ("outputs", 1, "another answer", r"request\.json for .*instead of 'another answer'"),
+        ("scores", 2, 7.5, r"request\.json for .*`scores` differs by"),
     ]:
         changed = json.loads(recorded)
         changed["outputs"][name][index] = value

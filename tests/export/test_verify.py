@@ -17,6 +17,7 @@ from tfzoo.export import manifest as manifests
 from tfzoo.export import onnx_passes
 from tfzoo.export.verify import check_serving, probes, verify
 from tfzoo.runtime import onnx_names
+from tfzoo.runtime.head import Head
 from tfzoo.runtime.saved_model import SavedModelBackend
 
 pytestmark = pytest.mark.xdist_group("artifacts")
@@ -76,7 +77,7 @@ def test_a_copy_elsewhere_is_proved_with_files_that_others_added(shared_vocabula
     for found in (report["saved_model"], report["onnx"]):
         assert 0 <= found["max_logit_difference"] < 1e-4
         assert 0 <= found["max_score_difference"] < 1e-3
-    assert report["saved_model"]["served"] == len(shared_vocabulary.manifest["golden"]["served"]) == 6
+    assert report["saved_model"]["served"] == len(shared_vocabulary.manifest["golden"]["served"]["outputs"]) == 6
     assert len(report["onnx against saved_model"]["probes"]) == 3
 
 
@@ -236,7 +237,7 @@ class TestGolden:
 
     def test_another_served_answer(self, artifact):
         """Only the default signature gives it: the recorded searches still come out."""
-        rewrite(artifact, lambda manifest: manifest["golden"]["served"].__setitem__(1, "another"))
+        rewrite(artifact, lambda manifest: manifest["golden"]["served"]["outputs"].__setitem__(1, "another"))
         refused(
             artifact,
             r"saved_model through tf\.saved_model\.load, serving_default for 'kk lb': '.*' instead of 'another'",
@@ -283,12 +284,12 @@ class TestServing:
         """`tf.saved_model.save` of a tf.Module that holds Keras variables: Python is content, no server answers."""
         module = Lengths()
         tf.saved_model.save(module, tmp_path / "1", signatures={"serving_default": module.serve})
-        backend = SavedModelBackend(tmp_path / "1", "seq2seq")
-        assert backend.serve(["ab", "abc"]) == ["4", "6"]
+        backend = SavedModelBackend(tmp_path / "1", Head(task="seq2seq", max_length=9))
+        assert backend.serve(["ab", "abc"]) == {"outputs": ["4", "6"]}
         with pytest.raises(
             ArtifactMismatch, match="the SavedModel fails a server's request: .*Could not find variable"
         ) as error:
-            check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": ["4", "6"]})
+            check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": {"outputs": ["4", "6"]}})
         assert "\n" not in str(error.value)
 
     def test_an_archive_of_keras_answers_and_another_answer_is_noticed(self, tmp_path):
@@ -297,10 +298,10 @@ class TestServing:
         module.serve.get_concrete_function()
         archive.add_endpoint("serving_default", module.serve)
         archive.write_out(tmp_path / "1", verbose=False)
-        backend = SavedModelBackend(tmp_path / "1", "seq2seq")
-        assert check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": ["4", "6"]}) == 2
+        backend = SavedModelBackend(tmp_path / "1", Head(task="seq2seq", max_length=9))
+        assert check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": {"outputs": ["4", "6"]}}) == 2
         with pytest.raises(ArtifactMismatch, match=r"through tf\.saved_model\.load, .* 'abc': '6' instead of 'other'"):
-            check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": ["4", "other"]})
+            check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": {"outputs": ["4", "other"]}})
 
 
 class TestProbes:

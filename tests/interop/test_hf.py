@@ -325,8 +325,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "pattern"),
         [
-            ({"model_type": "gtp2"}, r"config\.json: model_type is 'gtp2'; tfzoo reads gpt2\. Did you mean 'gpt2'\?"),
-            ({"model_type": ...}, r"model_type is None; tfzoo reads gpt2"),
+            (
+                {"model_type": "gtp2"},
+                r"config\.json: model_type is 'gtp2'; tfzoo reads gpt2, bert, marian\. Did you mean 'gpt2'\?",
+            ),
+            ({"model_type": ...}, r"model_type is None; tfzoo reads gpt2, bert, marian\.$"),
             ({"activation_function": "gelu"}, r"activation_function is 'gelu', and this GPT-2 has 'gelu_new' alone"),
             ({"scale_attn_by_inverse_layer_idx": True}, r"scale_attn_by_inverse_layer_idx is True, and .* has False"),
             ({"scale_attn_weights": False}, r"scale_attn_weights is False, and this GPT-2 has True alone"),

@@ -53,6 +53,27 @@ def test_every_variant_equals_numpy(normalize_first, source_vocabulary_size, pos
         source_vocabulary_size=source_vocabulary_size,
         positions=positions,
     )
+    assert_equals_numpy(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"activation": "gelu"},
+        {"activation": "swish"},
+        {"positions": "sinusoidal_halves"},
+        {"scale_embeddings": False},
+        {"logits_bias": True},
+        {"layer_norm_epsilon": 0.1},
+        {"layer_norm_epsilon": 0.1, "normalize_first": True},
+    ],
+    ids=str,
+)
+def test_every_option_equals_numpy(change):
+    assert_equals_numpy(dataclasses.replace(CONFIG, source_vocabulary_size=41, **change))
+
+
+def assert_equals_numpy(config):
     model = random_model(config)
     weights = {variable.path.removeprefix("transformer/"): variable.numpy() for variable in model.trainable_variables}
     expected = reference.logits(config, weights, random_inputs())
@@ -74,6 +95,16 @@ def test_call_is_start_then_step_bit_for_bit(model):
     inputs = random_inputs()
     logits, _ = model.step(inputs["decoder_token_ids"], model.start({"encoder_token_ids": inputs["encoder_token_ids"]}))
     assert np.array_equal(model(inputs), logits)
+
+
+def test_attention_is_that_of_every_layer_and_head(model):
+    inputs = random_inputs()
+    found = model.attention(inputs)
+    weights = {variable.path.removeprefix("transformer/"): variable.numpy() for variable in model.trainable_variables}
+    expected = reference.attention(model.config, weights, inputs)
+    assert found.shape == expected.shape == (B, 2, 3, T, S)
+    assert np.ptp(expected[0], axis=-1).min() > 0.01
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance("numpy_parity"))
 
 
 def test_the_state_is_what_start_says(model):
@@ -151,7 +182,18 @@ def test_one_trace_serves_every_batch_and_length(model):
         ({"num_heads": 5}, "`num_heads` must divide `hidden_dim`; received num_heads=5, hidden_dim=12."),
         ({"hidden_dim": 9}, "`hidden_dim` must be even; received hidden_dim=9."),
         ({"dropout": 1.0}, "`dropout` must be in [0, 1); received dropout=1.0."),
-        ({"positions": "rotary"}, "`positions` must be 'sinusoidal' or 'learned'; received positions='rotary'."),
+        (
+            {"positions": "rotary"},
+            "`positions` must be one of sinusoidal, sinusoidal_halves, learned; received positions='rotary'.",
+        ),
+        (
+            {"activation": "gelu_tanh"},
+            "`activation` must be one of relu, gelu, swish; received activation='gelu_tanh'. Did you mean 'gelu'?",
+        ),
+        (
+            {"layer_norm_epsilon": 0.0},
+            "`layer_norm_epsilon` must be in (0, 1); received layer_norm_epsilon=0.0.",
+        ),
         ({"end_id": 37}, "`end_id` must be in [0, vocabulary_size); received end_id=37, vocabulary_size=37."),
         ({"num_layers": 0}, "`num_layers` must be at least 1; received num_layers=0."),
         (

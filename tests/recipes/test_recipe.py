@@ -52,7 +52,8 @@ def test_json_takes_a_whole_number_for_a_float_and_leaves_defaults_out():
             "model",
             "positions",
             "learnt",
-            "`model.positions` takes one of sinusoidal, learned; received 'learnt'. Did you mean 'learned'?",
+            "`model.positions` takes one of sinusoidal, sinusoidal_halves, learned; received 'learnt'. Did you mean "
+            "'learned'?",
         ),
         (
             "tokenizer",
@@ -173,6 +174,15 @@ def test_overrides_that_depend_on_each_other_are_checked_together():
 
 def test_the_last_of_two_overrides_wins():
     assert override(transformer.tiny(), ["training.seed=1", "training.seed=2"]).training.seed == 2
+
+
+def test_a_decoder_that_reads_all_tokens_at_once_is_taught_by_the_truth_alone():
+    with pytest.raises(RecipeError) as error:
+        override(transformer.tiny(), "training.teacher_forcing_ratio=0.5")
+    assert str(error.value) == (
+        "`training.teacher_forcing_ratio` below 1 needs a model of the family 'gru_seq2seq'; received "
+        "family='transformer', training.teacher_forcing_ratio=0.5."
+    )
 
 
 def test_an_unknown_family_is_refused():

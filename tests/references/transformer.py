@@ -6,12 +6,11 @@ given a low score, and there is no cache: nothing here could share a mistake wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-
-EPSILON = 1e-6  # of layer normalization; the paper names none
 
 
 def logits(config: Any, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -29,7 +28,28 @@ def logits(config: Any, weights: Mapping[str, np.ndarray], inputs: Mapping[str, 
     return np.stack([_sentence(config, weights, np.asarray(source), np.asarray(target)) for source, target in rows])
 
 
-def _sentence(config: Any, weights: Mapping[str, np.ndarray], source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def attention(config: Any, weights: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What each target token looks at: (B, L, H, T, S) float64, 0 at padding."""
+    weights = {path: np.asarray(value, np.float64) for path, value in weights.items()}
+    (rows, num_source), num_target = np.shape(inputs["encoder_token_ids"]), np.shape(inputs["decoder_token_ids"])[1]
+    found = np.zeros((rows, config.num_layers, config.num_heads, num_target, num_source))
+    for row in range(rows):
+        source, target = (np.asarray(inputs[f"{side}_token_ids"][row]) for side in ("encoder", "decoder"))
+        looks: list[np.ndarray] = []
+        _sentence(config, weights, source, target, looks)
+        found[row, ..., source != config.pad_id] = np.moveaxis(
+            np.reshape(looks, (config.num_layers, config.num_heads, num_target, -1)), -1, 0
+        )
+    return found
+
+
+def _sentence(
+    config: Any,
+    weights: Mapping[str, np.ndarray],
+    source: np.ndarray,
+    target: np.ndarray,
+    looks: list[np.ndarray] | None = None,
+) -> np.ndarray:
     real = [s for s in range(len(source)) if source[s] != config.pad_id]
     sees_source = [real] * max(len(source), len(target))
     sees_past = [list(range(t + 1)) for t in range(len(target))]
@@ -47,8 +67,8 @@ def _sentence(config: Any, weights: Mapping[str, np.ndarray], source: np.ndarray
             x,
             lambda y, w=block: _attend(config, w, "self_attention", y, y, sees_source),
         )
-        x = _residual(config, block, "feed_forward_residual", x, lambda y, w=block: _feed_forward(w, y))
-    memory = _normalize(_below(weights, "encoder_normalization"), x) if config.normalize_first else x
+        x = _residual(config, block, "feed_forward_residual", x, lambda y, w=block: _feed_forward(config, w, y))
+    memory = _normalize(config, _below(weights, "encoder_normalization"), x) if config.normalize_first else x
 
     x = _embed(config, weights, "decoder_positions", target_table, target)
     for i in range(config.num_layers):
@@ -61,26 +81,27 @@ def _sentence(config: Any, weights: Mapping[str, np.ndarray], source: np.ndarray
             block,
             "cross_residual",
             x,
-            lambda y, w=block: _attend(config, w, "cross_attention", y, memory, sees_source),
+            lambda y, w=block: _attend(config, w, "cross_attention", y, memory, sees_source, looks),
         )
-        x = _residual(config, block, "feed_forward_residual", x, lambda y, w=block: _feed_forward(w, y))
+        x = _residual(config, block, "feed_forward_residual", x, lambda y, w=block: _feed_forward(config, w, y))
     if config.normalize_first:
-        x = _normalize(_below(weights, "decoder_normalization"), x)
-    return x @ target_table.T
+        x = _normalize(config, _below(weights, "decoder_normalization"), x)
+    return x @ target_table.T + weights.get("logits_bias", 0)
 
 
 def _embed(
     config: Any, weights: Mapping[str, np.ndarray], positions: str, table: np.ndarray, ids: np.ndarray
 ) -> np.ndarray:
     dim = config.hidden_dim
-    x = np.array([table[token] * np.sqrt(dim) for token in ids])
+    x = np.array([table[token] * (np.sqrt(dim) if config.scale_embeddings else 1) for token in ids])
     for position in range(len(ids)):
         if config.positions == "learned":
             x[position] += weights[f"{positions}/table"][position]
             continue
         for i in range(dim // 2):
-            x[position, 2 * i] += np.sin(position / 10000 ** (2 * i / dim))
-            x[position, 2 * i + 1] += np.cos(position / 10000 ** (2 * i / dim))
+            sine, cosine = (i, dim // 2 + i) if config.positions == "sinusoidal_halves" else (2 * i, 2 * i + 1)
+            x[position, sine] += np.sin(position / 10000 ** (2 * i / dim))
+            x[position, cosine] += np.cos(position / 10000 ** (2 * i / dim))
     return x
 
 
@@ -93,8 +114,8 @@ def _residual(
 ) -> np.ndarray:
     normalization = _below(block, f"{name}/normalization")
     if config.normalize_first:
-        return x + sublayer(_normalize(normalization, x))
-    return _normalize(normalization, x + sublayer(x))
+        return x + sublayer(_normalize(config, normalization, x))
+    return _normalize(config, normalization, x + sublayer(x))
 
 
 def _attend(
@@ -104,6 +125,7 @@ def _attend(
     x: np.ndarray,
     memory: np.ndarray,
     visible: list[list[int]],
+    looks: list[np.ndarray] | None = None,
 ) -> np.ndarray:
     """Section 3.2.2: each head attends with its own columns of the projections; query t sees `visible[t]` only."""
     weights = _below(block, name)
@@ -118,21 +140,31 @@ def _attend(
             scores = np.array([query[t, columns] @ key[s, columns] for s in visible[t]]) / np.sqrt(width)
             share = np.exp(scores - scores.max())
             share /= share.sum()
+            if looks is not None:
+                looks.append(share)
             result[t, columns] = sum(p * value[s, columns] for p, s in zip(share, visible[t], strict=True))
     return _dense(_below(weights, "output"), result)
 
 
-def _feed_forward(block: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+_ACTIVATIONS = {
+    "relu": lambda x: max(x, 0.0),
+    "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
+    "swish": lambda x: x / (1 + math.exp(-x)),
+}
+
+
+def _feed_forward(config: Any, block: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     weights = _below(block, "feed_forward")
-    return _dense(_below(weights, "output"), np.maximum(_dense(_below(weights, "intermediate"), x), 0))
+    activation = np.vectorize(_ACTIVATIONS[config.activation], otypes=[np.float64])
+    return _dense(_below(weights, "output"), activation(_dense(_below(weights, "intermediate"), x)))
 
 
 def _dense(weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     return x @ weights["kernel"] + weights["bias"]
 
 
-def _normalize(weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    mean, deviation = x.mean(-1, keepdims=True), np.sqrt(x.var(-1, keepdims=True) + EPSILON)
+def _normalize(config: Any, weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    mean, deviation = x.mean(-1, keepdims=True), np.sqrt(x.var(-1, keepdims=True) + config.layer_norm_epsilon)
     return (x - mean) / deviation * weights["gamma"] + weights["beta"]
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 import tokenizers as hf
 
+from tests.text import marian
 from tfzoo import text
 from tfzoo.text import conformance
 
@@ -24,6 +25,7 @@ TOKENIZERS = {
     "characters": lambda: text.SymbolTokenizer.train(SENTENCES, separator=""),
     "symbols": lambda: text.SymbolTokenizer.train(SENTENCES, separator=" "),
     "word_piece": lambda: text.WordPieceTokenizer.train(SENTENCES, 150),
+    "marian": lambda: marian.one_side(SENTENCES),
 }
 
 
@@ -42,7 +44,10 @@ def test_there_are_hundreds_of_every_kind(tokenizer):
     assert max(map(len, texts)) >= 4000
     assert {ord(character) >> 16 for one in texts for character in one} >= {0, 1, 2}
     groups = collections.Counter(vector["group"] for vector in made.encode)
-    assert groups.keys() >= {"planes", "vocabulary", "long", *conformance.KNOWN_DIFFERENCES} - {"unknown"}
+    of_marian = {"codes", "vocabulary_apart"} if isinstance(tokenizer, text.MarianTokenizer) else set()
+    assert groups.keys() & {"codes", "vocabulary_apart"} == of_marian
+    general = conformance.KNOWN_DIFFERENCES.keys() - {"unknown", "vocabulary_apart"}
+    assert groups.keys() >= {"planes", "vocabulary", "long", *general, *of_marian}
     # Most of it is binding for everyone.
     assert sum(groups[group] for group in conformance.KNOWN_DIFFERENCES) < len(texts) / 4
     json.dumps(texts).encode("ascii")
@@ -63,4 +68,6 @@ def test_hugging_face_agrees_but_for_the_known_differences(tokenizer):
     assert differing <= known
     assert "special_tokens" in differing
     assert ("unknown" in differing) == (tokenizer.unk_id != tokenizer.end_id)  # a byte-pair tokenizer knows all text
-    assert ("bare_marks" in differing) == isinstance(tokenizer, text.SentencePieceTokenizer)
+    is_sentencepiece = isinstance(tokenizer, (text.SentencePieceTokenizer, text.MarianTokenizer))
+    assert ("bare_marks" in differing) == is_sentencepiece
+    assert ("vocabulary_apart" in differing) == isinstance(tokenizer, text.MarianTokenizer)

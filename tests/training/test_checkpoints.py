@@ -1,6 +1,5 @@
 """Checkpoints hold everything, survive nothing that is damaged, and fit no other model."""
 
-import doctest
 import hashlib
 import json
 import shutil
@@ -12,7 +11,8 @@ from safetensors import safe_open
 
 from tests.training import tiny
 from tfzoo.errors import CheckpointError
-from tfzoo.training import checkpoints
+from tfzoo.training import averaging, checkpoints
+from tfzoo.training.measures import best_record
 from tfzoo.training.optimizers import build_optimizer
 
 
@@ -47,12 +47,6 @@ def saved_run(tmp_path_factory):
 def run(saved_run, tmp_path):
     """A copy to damage."""
     return shutil.copytree(saved_run, tmp_path / "run")
-
-
-def test_docstring_numbers():
-    results = doctest.testmod(checkpoints)
-    assert results.attempted == 1
-    assert results.failed == 0
 
 
 def test_round_trip(run):
@@ -113,7 +107,7 @@ def test_a_run_that_begins_with_weights_has_them_alone(run, tmp_path):
 
 
 def test_the_first_measured_checkpoint_is_better_than_none(run):
-    assert checkpoints.best_record([{"step": 0}, *history(9.0)])["step"] == 10
+    assert best_record([{"step": 0}, *history(9.0)])["step"] == 10
 
 
 def test_load_weights_needs_no_optimizer(run):
@@ -266,7 +260,7 @@ def test_the_mean_of_the_last_checkpoints(tmp_path):
         checkpoints.prune(tmp_path, 3)
     checkpoints.save_between(models[0], tmp_path, history(*range(4)), 47, {})
     assert checkpoints.steps(tmp_path) == [10, 20, 30, 40, 47]
-    averaged = checkpoints.last(tmp_path, 3)
+    averaged = averaging.last(tmp_path, 3)
     assert [checkpoint.step for checkpoint in averaged] == [20, 30, 40]
     model = compiled(seed=5)
     before = [variable.numpy() for variable in model.optimizer.variables]
@@ -281,23 +275,56 @@ def test_the_mean_of_the_last_checkpoints(tmp_path):
         np.testing.assert_array_equal(weight, expected)
 
 
+def test_the_best_are_kept_and_averaged(tmp_path):
+    models = [compiled(seed) for seed in range(6)]
+    nats = [3.0, 1.0, 2.0, 1.0, 5.0, 4.0]
+    for num, model in enumerate(models, start=1):
+        checkpoints.save(model, tmp_path, history(*nats[:num]))
+        checkpoints.prune(tmp_path, 1, keep_best=3)
+        if num == 4:  # in the middle of the training
+            assert [one.step for one in averaging.best(tmp_path, 3)] == [20, 30, 40]
+    assert checkpoints.steps(tmp_path) == [20, 30, 40, 60]
+    assert [one.step for one in averaging.best(tmp_path, 2)] == [20, 40]
+    averaged = averaging.best(tmp_path, 3)
+    assert [one.step for one in averaged] == [20, 30, 40]
+    model = compiled(seed=9)
+    checkpoints.load_weights(model, *averaged)
+    for weight, *others in zip(model.get_weights(), *(one.get_weights() for one in models[1:4]), strict=True):
+        np.testing.assert_array_equal(weight, np.mean(np.stack(others).astype(np.float64), axis=0).astype(np.float32))
+    with pytest.raises(CheckpointError, match=r"average='best' needs the 4 best checkpoints; .* holds 3 of them"):
+        averaging.best(tmp_path, 4)
+
+
+def test_what_is_monitored_decides_which_are_best(tmp_path):
+    model = compiled()
+    records = []
+    for step, accuracy in ((10, 0.5), (20, 0.9), (30, 0.1), (40, 0.7)):
+        records.append({"step": step, "loss": step / 10, "accuracy": accuracy, "val_loss": 5 - step / 10})
+        checkpoints.save(model, tmp_path, records)
+        checkpoints.prune(tmp_path, 1, "accuracy", keep_best=2)
+    assert checkpoints.steps(tmp_path) == [20, 40]
+    assert [one.step for one in averaging.best(tmp_path, 2, "accuracy")] == [20, 40]
+    with pytest.raises(CheckpointError, match="holds 1 of them"):
+        averaging.best(tmp_path, 2, "loss")  # those of validation are 30 and 40
+
+
 def test_too_few_checkpoints_to_average(run, tmp_path):
     message = (
         r"average_checkpoints=2 needs the last 2 checkpoints; .*checkpoints holds 1 of them. Train the run further"
     )
     with pytest.raises(CheckpointError, match=message):
-        checkpoints.last(run, 2)
+        averaging.last(run, 2)
     # The best one is there, but is not one of the last.
     for num in range(2, 5):
         checkpoints.save(compiled(), run, history(*range(num)))
         checkpoints.prune(run, 1)
     assert checkpoints.steps(run) == [10, 40]
     with pytest.raises(CheckpointError, match="holds 1 of them"):
-        checkpoints.last(run, 2)
+        averaging.last(run, 2)
     # Nor are weights from elsewhere a checkpoint of the training.
     checkpoints.begin(tmp_path / "new", {"dense/bias": np.zeros(3, np.float32)})
     with pytest.raises(CheckpointError, match="holds 0 of them"):
-        checkpoints.last(tmp_path / "new", 1)
+        averaging.last(tmp_path / "new", 1)
 
 
 def test_a_checkpoint_between_two_records_counts_for_the_resume_alone(tmp_path):

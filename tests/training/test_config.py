@@ -26,6 +26,7 @@ def test_defaults_are_the_papers():
         ({"accumulation_steps": 0}, "`accumulation_steps` must be at least 1; received accumulation_steps=0."),
         ({"average_checkpoints": -1}, "`average_checkpoints` must be at least 0; received average_checkpoints=-1."),
         ({"average_checkpoints": 4}, "received average_checkpoints=4, keep_checkpoints=3."),
+        ({"average": "bets"}, "`average` must be one of last, best; received average='bets'. Did you mean 'best'?"),
         (
             {"average_checkpoints": 5, "keep_checkpoints": 5},
             "num_steps / checkpoint_steps = 4; received average_checkpoints=5.",
@@ -41,9 +42,28 @@ def test_defaults_are_the_papers():
         ({"label_smoothing": 1.0}, "`label_smoothing` must be in [0, 1); received label_smoothing=1.0."),
         ({"beta_2": 1.0}, "`beta_2` must be in [0, 1); received beta_2=1.0."),
         ({"ema_decay": 1.0}, "`ema_decay` must be in [0, 1); received ema_decay=1.0."),
-        ({"schedule": "linear"}, "`schedule` must be 'inverse_sqrt' or 'cosine'; received schedule='linear'."),
+        (
+            {"teacher_forcing_ratio": 1.5},
+            "`teacher_forcing_ratio` must be in [0, 1]; received teacher_forcing_ratio=1.5.",
+        ),
+        (
+            {"teacher_forcing_schedule": "cosine"},
+            "`teacher_forcing_schedule` must be 'constant' or 'linear'; received teacher_forcing_schedule='cosine'.",
+        ),
+        ({"schedule": "linaer"}, "`schedule` knows inverse_sqrt, cosine, linear; received schedule='linaer'. Did you"),
         ({"warmup_steps": 0}, "received warmup_steps=0. Use schedule='cosine' to start at the peak."),
         ({"schedule": "cosine", "warmup_steps": 40}, "received warmup_steps=40, num_steps=40."),
+        ({"schedule": "linear", "warmup_steps": 41}, "schedule 'linear' needs `warmup_steps` below `num_steps`"),
+        ({"layer_decay": 0.0}, "`layer_decay` must be in (0, 1]; received layer_decay=0.0."),
+        ({"layer_decay": 1.1}, "`layer_decay` must be in (0, 1]; received layer_decay=1.1."),
+        ({"frozen_layers": -1}, "`frozen_layers` must be at least 0; received frozen_layers=-1."),
+        ({"lora_rank": -1}, "`lora_rank` must be at least 0; received lora_rank=-1."),
+        ({"lora_alpha": 0.0}, "`lora_alpha` must be above 0; received lora_alpha=0.0."),
+        (
+            {"lora_rank": 4, "frozen_layers": 2},
+            "`lora_rank` freezes every block already; set `frozen_layers` to 0; received lora_rank=4, frozen_layers=2.",
+        ),
+        ({"initial_checkpoint": ""}, "`initial_checkpoint` must name something, or be null; received"),
     ],
 )
 def test_contradictions(changes, message):

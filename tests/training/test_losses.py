@@ -7,7 +7,8 @@ import tensorflow as tf
 
 import tfzoo
 from tests.tolerances import tolerance
-from tfzoo.training.losses import cross_entropy
+from tfzoo.training.losses import BinaryCrossEntropy, CrossEntropy, InBatchContrastive, SquaredError, cross_entropy
+from tfzoo.training.metrics import Accuracy, LabelAccuracy, PartnerAccuracy, Pearson
 
 BATCH, LENGTH, VOCABULARY = 4, 7, 37
 
@@ -129,5 +130,129 @@ def test_two_replicas_equal_one_device(batch, mirrored, num_rows):
     with mirrored.scope():
         mirrored_loss, mirrored_after = sgd_epoch(labels, weights)
     assert mirrored_loss == pytest.approx(loss, rel=tolerance("numpy_loss"))
+    for one, two in zip(after, mirrored_after, strict=True):
+        np.testing.assert_allclose(two, one, rtol=0, atol=tolerance("two_replicas"))
+
+
+ROWS, LABELS = 6, 5
+
+
+@pytest.fixture
+def examples():
+    """Logits of 6 examples with 5 labels each, and weights of which the halves sum to 2.5 and 6."""
+    generator = np.random.default_rng(4)
+    logits = (3 * generator.normal(size=(ROWS, LABELS))).astype(np.float32)
+    return logits, np.array([2.0, 0.5, 0.0, 1.0, 3.0, 2.0], np.float32)
+
+
+def mean(values, weights):
+    return (values * weights).sum() / weights.sum()
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_binary_cross_entropy_equals_numpy(examples, label_smoothing):
+    logits, weights = examples
+    labels = np.random.default_rng(5).integers(2, size=logits.shape).astype(np.float32)
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    targets = labels * (1 - label_smoothing) + label_smoothing / 2
+    nats = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean(axis=-1)
+    loss = BinaryCrossEntropy(label_smoothing)
+    assert float(loss(labels, logits, weights)) == pytest.approx(mean(nats, weights), rel=tolerance("numpy_loss"))
+    assert float(loss(labels, logits)) == pytest.approx(nats.mean(), rel=tolerance("numpy_loss"))
+
+
+def test_binary_cross_entropy_of_large_logits_is_finite():
+    loss = BinaryCrossEntropy()([[1.0, 0.0]], tf.constant([[200.0, 300.0]]))
+    assert float(loss) == pytest.approx(150.0)
+
+
+def test_squared_error_equals_numpy(examples):
+    logits, weights = examples
+    labels, predictions = logits[:, 1], logits[:, :1]
+    expected = mean((predictions[:, 0].astype(np.float64) - labels) ** 2, weights)
+    assert float(SquaredError()(labels, predictions, weights)) == pytest.approx(expected, rel=tolerance("numpy_loss"))
+
+
+def numpy_contrastive(embeddings, weights, scale):
+    """Each text against all of the other side, in float64: the mean over weights of -log softmax at the partner."""
+    vectors, num_pairs = embeddings.astype(np.float64), len(embeddings) // 2
+    nats = []
+    for row, vector in enumerate(vectors):
+        other_side = vectors[num_pairs:] if row < num_pairs else vectors[:num_pairs]
+        scores = scale * other_side @ vector
+        nats.append(np.log(np.exp(scores).sum()) - scores[row % num_pairs])
+    return mean(np.array(nats), weights)
+
+
+def partners(num_rows):
+    return np.roll(np.arange(num_rows, dtype=np.int32), num_rows // 2)
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [20.0, 3.0])
+def test_in_batch_contrastive_equals_numpy(examples, scale):
+    embeddings, weights = unit(examples[0]), examples[1]
+    loss = InBatchContrastive(scale)(partners(ROWS), embeddings, weights)
+    assert float(loss) == pytest.approx(numpy_contrastive(embeddings, weights, scale), rel=tolerance("numpy_loss"))
+
+
+@pytest.mark.parametrize(("loss", "labels"), [(BinaryCrossEntropy(), (ROWS, LABELS)), (SquaredError(), (ROWS,))])
+def test_a_weight_per_label_of_an_example_is_refused(examples, loss, labels):
+    with pytest.raises(ValueError, match="one weight per token or example"):
+        loss(np.ones(labels, np.float32), examples[0], np.ones((ROWS, LABELS), np.float32))
+
+
+@pytest.mark.parametrize("make", [lambda: BinaryCrossEntropy(1.0), lambda: InBatchContrastive(0.0)])
+def test_numbers_out_of_range(make):
+    with pytest.raises(ValueError, match=r"`(label_smoothing|scale)` must be .*; received (label_smoothing=1|scale=0)"):
+        make()
+
+
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy(0.25), SquaredError(), InBatchContrastive(7.0)])
+def test_losses_of_examples_are_serializable(loss):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(again) is type(loss)
+    assert again.get_config() == loss.get_config()
+
+
+# A replica has rows 0 to 2 and weights of 2.5 in sum, or rows 3 to 5 and weights of 6; of pairs, one side each.
+@pytest.mark.parametrize(
+    ("loss", "metric", "labels", "width"),
+    [
+        (
+            BinaryCrossEntropy,
+            LabelAccuracy,
+            np.float32(np.arange(ROWS * LABELS).reshape(ROWS, LABELS) % 3 == 0),
+            LABELS,
+        ),
+        (SquaredError, Pearson, np.linspace(-1, 1, ROWS), 1),
+        (CrossEntropy, Accuracy, np.arange(ROWS) % LABELS, LABELS),
+        (InBatchContrastive, PartnerAccuracy, partners(ROWS), LABELS),
+    ],
+    ids=["multi_label", "regression", "single_label", "pairs"],
+)
+def test_examples_on_two_replicas_equal_one_device(examples, mirrored, loss, metric, labels, width):
+    features, weights = examples
+
+    def trained():
+        keras.utils.set_random_seed(5)
+        layers = [keras.Input((LABELS,)), keras.layers.Dense(7, activation="tanh"), keras.layers.Dense(width)]
+        if loss is InBatchContrastive:
+            layers.append(keras.layers.UnitNormalization())
+        model = keras.Sequential(layers)
+        model.compile(keras.optimizers.SGD(0.1), loss(), weighted_metrics=[metric()], jit_compile=False)
+        data = tf.data.Dataset.from_tensors((features, labels, weights)).repeat(3)
+        history = model.fit(data, shuffle=False, verbose=0).history
+        return {name: values[0] for name, values in history.items()}, model.get_weights()
+
+    measured, after = trained()
+    with mirrored.scope():
+        mirrored_measured, mirrored_after = trained()
+    assert measured.keys() == mirrored_measured.keys()
+    for name, value in measured.items():
+        assert mirrored_measured[name] == pytest.approx(value, rel=tolerance("numpy_loss")), name
     for one, two in zip(after, mirrored_after, strict=True):
         np.testing.assert_allclose(two, one, rtol=0, atol=tolerance("two_replicas"))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tolerances import tolerance
-from tfzoo.training.metrics import NatsPerToken, TokenAccuracy
+from tfzoo.training.metrics import Accuracy, LabelAccuracy, NatsPerToken, PartnerAccuracy, Pearson, TokenAccuracy
 
 VOCABULARY = 37
 
@@ -65,9 +65,61 @@ def test_keras_mask_counts_as_padding(batches):
     assert updated(NatsPerToken(), [(labels, masked)]) == updated(NatsPerToken(), [(labels, logits, weights)])
 
 
-@pytest.mark.parametrize("metric", [NatsPerToken, TokenAccuracy])
+@pytest.mark.parametrize("metric", [LabelAccuracy, PartnerAccuracy, Pearson])
+def test_metrics_of_examples_are_serializable(metric):
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric("mine")))
+    assert (type(again), again.name) == (metric, "mine")
+
+
+@pytest.mark.parametrize("metric", [Accuracy, NatsPerToken, TokenAccuracy])
 def test_serialization(metric, batches):
     again = keras.metrics.deserialize(keras.metrics.serialize(metric()))
     assert type(again) is metric
     assert again.name == metric().name
     assert updated(again, batches) == updated(metric(), batches)
+
+
+def test_label_accuracy_counts_every_decision():
+    metric = LabelAccuracy()
+    metric.update_state(np.array([[1.0, 0.0, 1.0]]), np.array([[2.0, -1.0, -3.0]]), np.array([1.0]))
+    metric.update_state(np.array([[0.0, 0.0, 0.0]]), np.array([[2.0, 1.0, -3.0]]), np.array([3.0]))
+    assert float(metric.result()) == pytest.approx((1 * 2 / 3 + 3 * 1 / 3) / 4)
+    assert float(metric.count) == 4
+
+
+def test_accuracy_takes_labels_of_any_rank():
+    metric = Accuracy()
+    metric.update_state(np.array([1, 0]), np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1.0, 2.0]))
+    assert float(metric.result()) == pytest.approx(1 / 3)
+    metric.reset_state()
+    metric.update_state(np.array([[2, 0]]), np.array([[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]]), np.ones((1, 2)))
+    assert float(metric.result()) == 0.5
+
+
+def test_partner_accuracy_looks_at_the_other_side_alone():
+    """Text 0 is nearest to text 1, which is on its own side."""
+    embeddings = np.array([[1.0, 0.0], [0.99, 0.14], [0.8, 0.6], [0.0, 1.0]], np.float32)
+    metric = PartnerAccuracy()
+    metric.update_state([2, 3, 0, 1], embeddings)
+    # 0 -> 2 and 2 -> 1 (its partner is 0); 1 -> 2 (3) and 3 -> 1.
+    assert float(metric.result()) == 0.5
+
+
+def test_pearson_equals_numpy_over_batches_and_weights():
+    generator = np.random.default_rng(7)
+    labels = generator.normal(size=20) + 1000  # far from 0, where sums in float32 would lose the differences
+    predictions = (0.3 * (labels - 1000) + generator.normal(size=20))[:, np.newaxis]
+    weights = generator.integers(3, size=20).astype(np.float32)
+    metric = Pearson()
+    for begin, end in ((0, 7), (7, 20)):
+        metric.update_state(labels[begin:end], predictions[begin:end], weights[begin:end])
+    repeated = np.repeat(np.arange(20), weights.astype(int))
+    expected = np.corrcoef(labels[repeated], predictions[repeated, 0])[0, 1]
+    assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_pearson_of_what_does_not_vary_is_zero():
+    metric = Pearson()
+    assert float(metric.result()) == 0
+    metric.update_state(np.array([1.0, 2.0]), np.array([[0.5], [0.5]]))
+    assert float(metric.result()) == 0

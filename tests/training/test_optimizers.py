@@ -91,15 +91,85 @@ def test_clipping_takes_the_norm_of_the_summed_rows(lookups):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance("numpy_optimizer"))
 
 
+MULTIPLIERS = {"block_0": 0.25, "block_1": 0.5}
+
+
+def three_layers():
+    """Variables of three layers, of which two have rates of their own; and gradients of order 1 for 24 steps."""
+    keras.utils.set_random_seed(5)
+    # block_10 is not block_1.
+    layers = [
+        keras.layers.Dense(3, bias_initializer="normal", name=name) for name in ("block_0", "block_1", "block_10")
+    ]
+    model = keras.Sequential([keras.Input((3,)), *layers], name="model")
+    generator = np.random.default_rng(6)
+    shapes = [variable.shape for variable in model.trainable_variables]
+    return model.trainable_variables, [
+        [generator.normal(size=shape).astype(np.float32) for shape in shapes] for _ in range(NUM_STEPS)
+    ]
+
+
+@pytest.mark.parametrize("clip", [None, 2.0])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_each_layer_at_its_own_rate_equals_numpy(optimizer, clip):
+    variables, gradients = three_layers()
+    before = [variable.numpy() for variable in variables]
+    factors = [0.25, 0.25, 0.5, 0.5, 1.0, 1.0]
+    if clip:
+        norms = [np.sqrt(sum(np.square(one).sum() for one in step)) for step in gradients]
+        assert clip < min(norms)
+        clipped = [[one * (clip / norm) for one in step] for step, norm in zip(gradients, norms, strict=True)]
+    else:
+        clipped = gradients
+    own = {"rate_multipliers": MULTIPLIERS, "global_clipnorm": clip}
+    if optimizer == "sgd":
+        built = SGD(1e-2, momentum=0.9, **own)
+    elif optimizer == "adam":
+        built = Adam(**ADAM, **own)
+    else:
+        built = AdamW(weight_decay=0.3, not_decayed=["bias"], **ADAM, **own)
+    for step in gradients:
+        built.apply([tf.constant(one) for one in step], variables)
+    for index, (variable, start, factor) in enumerate(zip(variables, before, factors, strict=True)):
+        mine = [step[index].astype(np.float64) for step in clipped]
+        if optimizer == "sgd":
+            expected, move = start.astype(np.float64), 0.0
+            for gradient in mine:
+                move = 0.9 * move - 1e-2 * factor * gradient
+                expected = expected + move
+        else:
+            decay = 0.3 if optimizer == "adamw" and variable.name == "kernel" else 0.0
+            expected = numpy_adam(start, mine, learning_rate=1e-2 * factor, weight_decay=decay)
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=0, atol=tolerance("numpy_optimizer"))
+        assert np.abs(variable.numpy() - start).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "message"),
+    [
+        ({"blok_0": 0.5}, "`rate_multipliers` names 'blok_0', which is part of no variable's path."),
+        (
+            {"model/block_1": 0.5, "block_1": 1.0},
+            "`rate_multipliers` has several keys for the variable 'model/block_1/",
+        ),
+    ],
+)
+def test_multipliers_fit_the_variables(multipliers, message):
+    variables, _ = three_layers()
+    with pytest.raises(ValueError, match=message):
+        Adam(1e-2, rate_multipliers=multipliers).build(variables)
+
+
 def model_after_steps(optimizer):
     """Three steps of an embedding model on global batches of 4 rows with 1 to 7 tokens."""
     keras.utils.set_random_seed(5)
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
-            keras.layers.Embedding(VOCABULARY, 11, embeddings_initializer="normal"),
+            keras.layers.Embedding(VOCABULARY, 11, embeddings_initializer="normal", name="table"),
             keras.layers.Dense(VOCABULARY),
-        ]
+        ],
+        name="model",
     )
     model.compile(optimizer=optimizer(), loss=cross_entropy(0.1), jit_compile=False)
     labels = np.random.default_rng(3).integers(VOCABULARY, size=(12, 7)).astype(np.int32)
@@ -110,8 +180,12 @@ def model_after_steps(optimizer):
 
 @pytest.mark.parametrize(
     "optimizer",
-    [lambda: SGD(1.0, global_clipnorm=0.05), lambda: AdamW(0.1, weight_decay=0.1, epsilon=1e-3, global_clipnorm=0.05)],
-    ids=["SGD", "AdamW"],
+    [
+        lambda: SGD(1.0, global_clipnorm=0.05),
+        lambda: AdamW(0.1, weight_decay=0.1, epsilon=1e-3, global_clipnorm=0.05),
+        lambda: AdamW(0.1, weight_decay=0.1, epsilon=1e-3, rate_multipliers={"table": 0.5}, not_decayed=["bias"]),
+    ],
+    ids=["SGD", "AdamW", "AdamW by layer"],
 )
 def test_clipped_steps_on_two_replicas_equal_one_device(mirrored, optimizer):
     one_device = model_after_steps(optimizer)
@@ -130,7 +204,12 @@ def test_keras_own_clipping_differs_on_two_replicas(mirrored):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "arguments"), [(Adam, {"beta_1": 0.8}), (AdamW, {"weight_decay": 0.25}), (SGD, {"momentum": 0.75})]
+    ("optimizer", "arguments"),
+    [
+        (Adam, {"beta_1": 0.8, "rate_multipliers": {"model/block_0": 0.5}}),
+        (AdamW, {"weight_decay": 0.25, "not_decayed": ["bias"]}),
+        (SGD, {"momentum": 0.75}),
+    ],
 )
 def test_serialization(optimizer, arguments):
     one = optimizer(0.5, global_clipnorm=2.0, **arguments)
@@ -145,19 +224,22 @@ CONFIG = {"num_steps": 40, "checkpoint_steps": 10, "learning_rate": 0.5, "warmup
 # Keras 3.15 turns its variables into arrays without NumPy 2's `copy` argument.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 def test_keras_file_round_trip(tmp_path):
-    model = keras.Sequential([keras.Input((None,), dtype="int32"), keras.layers.Embedding(VOCABULARY, DIM)])
-    model.compile(build_optimizer(TrainingConfig(**CONFIG)), cross_entropy(0.1), jit_compile=False)
+    layers = [keras.layers.Embedding(VOCABULARY, DIM, name="table"), keras.layers.Dense(DIM, name="dense")]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers], name="model")
+    optimizer = build_optimizer(TrainingConfig(**CONFIG, weight_decay=0.5), {"table": 0.125})
+    model.compile(optimizer, cross_entropy(0.1), jit_compile=False)
     labels = np.array([[1, 2, 1]], np.int32) % DIM
     model.fit(labels, labels, epochs=2, verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(again.optimizer) is Adam
+    assert type(again.optimizer) is AdamW
     assert type(again.loss) is type(model.loss)
     for one, two in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
     for each in (model, again):
         each.fit(labels, labels, verbose=0)
-    np.testing.assert_array_equal(model.get_weights()[0], again.get_weights()[0])
+    for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_build_optimizer_hands_the_config_down():
@@ -184,12 +266,23 @@ def test_variable_paths_are_unique_and_the_same_each_time():
     assert paths(weight_decay=0.1) == first
 
 
-def test_weight_decay_spares_biases():
-    dense = keras.layers.Dense(3, bias_initializer="ones", name="dense")
-    dense.build((None, 2))
-    before = dense.get_weights()
+def test_weight_decay_spares_biases_and_normalizations():
+    """By a variable's own name: what its layers are called does not matter."""
+    layers = [keras.layers.Dense(3, name="beta_bias"), keras.layers.LayerNormalization(name="norm")]
+    model = keras.Sequential([keras.Input((2,)), *layers], name="gamma")
+    for variable in model.trainable_variables:
+        variable.assign(tf.ones(variable.shape))
     optimizer = build_optimizer(TrainingConfig(**CONFIG, weight_decay=0.5))
-    optimizer.apply([tf.zeros(v.shape) for v in dense.trainable_weights], dense.trainable_weights)
-    kernel, bias = dense.get_weights()
-    np.testing.assert_array_equal(bias, before[1])
-    np.testing.assert_allclose(kernel, before[0] * (1 - 0.5 * 0.5 / 8), rtol=1e-6)
+    optimizer.apply([tf.zeros(v.shape) for v in model.trainable_variables], model.trainable_variables)
+    after = {variable.path: float(variable.numpy().min()) for variable in model.trainable_variables}
+    decayed = pytest.approx(1 - 0.5 * 0.5 / 8, rel=1e-6)
+    others = dict.fromkeys(("gamma/beta_bias/bias", "gamma/norm/gamma", "gamma/norm/beta"), 1.0)
+    assert after == {"gamma/beta_bias/kernel": decayed, **others}
+
+
+def test_weight_decay_is_of_embeddings_too():
+    embedding = keras.layers.Embedding(5, 3, embeddings_initializer="ones")
+    embedding.build()
+    optimizer = build_optimizer(TrainingConfig(**CONFIG, weight_decay=0.5))
+    optimizer.apply([tf.zeros((5, 3))], embedding.trainable_weights)
+    assert embedding.get_weights()[0].max() < 1

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from tfzoo.training import TrainingConfig, schedules
-from tfzoo.training.schedules import InverseSquareRoot, build_schedule
+from tfzoo.training.schedules import InverseSquareRoot, build_schedule, build_teacher_forcing
 
 
 def config(**changes):
@@ -17,7 +17,7 @@ def config(**changes):
 
 def test_docstring_numbers():
     results = doctest.testmod(schedules)
-    assert results.attempted == 2
+    assert results.attempted == 4
     assert results.failed == 0
 
 
@@ -50,7 +50,30 @@ def test_cosine_without_warmup_starts_at_the_peak():
     assert [float(schedule(step)) for step in (0, 20)] == pytest.approx([0.5, 0.25])
 
 
-@pytest.mark.parametrize("name", ["inverse_sqrt", "cosine"])
+def test_teacher_forcing_is_a_number_or_falls_by_batches():
+    assert build_teacher_forcing(config()) == 1
+    assert build_teacher_forcing(config(teacher_forcing_schedule="linear")) == 1
+    assert build_teacher_forcing(config(teacher_forcing_ratio=0.25)) == 0.25
+    linear = {"teacher_forcing_ratio": 0.25, "teacher_forcing_schedule": "linear", "accumulation_steps": 2}
+    schedule = build_teacher_forcing(config(**linear))  # 40 steps are 80 batches
+    assert [float(schedule(batch)) for batch in (0, 20, 80, 99)] == pytest.approx([1, 0.8125, 0.25, 0.25])
+
+
+def test_linear_ends_at_zero_behind_the_last_step():
+    schedule = build_schedule(config(schedule="linear"))
+    rates = [float(schedule(step)) for step in range(41)]
+    expected = [0.5 * min(n / 8, 1.0, (41 - n) / 32) for n in range(1, 42)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+    assert (rates[7], rates[8], rates[39], rates[40]) == (0.5, 0.5, 0.5 / 32, 0.0)
+    assert float(schedule(45)) == 0  # a run that went on beyond its steps does not climb
+
+
+def test_linear_without_warmup_starts_at_the_peak():
+    schedule = build_schedule(config(schedule="linear", warmup_steps=0))
+    assert [float(schedule(step)) for step in (0, 10, 40)] == pytest.approx([0.5, 0.375, 0.0])
+
+
+@pytest.mark.parametrize("name", ["inverse_sqrt", "cosine", "linear"])
 def test_serialization(name):
     schedule = build_schedule(config(schedule=name))
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))

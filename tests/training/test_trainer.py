@@ -18,6 +18,7 @@ from tests.tolerances import tolerance
 from tests.training import tiny
 from tfzoo.errors import CheckpointError, DataError, TfzooError
 from tfzoo.training import checkpoints, fit, trainer
+from tfzoo.training.measures import best_record
 
 TIMES = {"seconds", "tokens_per_second"}
 
@@ -95,7 +96,7 @@ def test_a_process_killed_while_it_saves_is_resumed(uninterrupted, tmp_path):
 def test_keyboard_interrupt_propagates_and_is_resumed(uninterrupted, tmp_path, monkeypatch):
     _, expected, _ = uninterrupted
 
-    def interrupt(run_dir, keep):
+    def interrupt(run_dir, keep, monitor):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -371,7 +372,7 @@ def test_early_stopping_outlives_a_resume(tmp_path):
     overtrain(tmp_path, num_steps=4)
     model, history = overtrain(tmp_path)
     assert [record["step"] for record in history] == [2, 4, 6]
-    assert checkpoints.best_record(history)["step"] == 2
+    assert best_record(history)["step"] == 2
     assert checkpoints.steps(tmp_path) == [2, 6]
     _, again = overtrain(tmp_path)
     assert again == history

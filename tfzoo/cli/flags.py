@@ -9,15 +9,16 @@ from typing import Any
 
 from absl import flags
 
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.decoding.config import AnswerConfig, DecodingConfig
 from tfzoo.errors import UsageError
 
 DATA_HELP = (
-    "tsv:PATH, jsonl:PATH, text:PATH, document:PATH, tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may "
-    "hold * and end in .gz; "
-    "@0.3 behind it is its weight in a mixture"
+    "tsv:PATH, jsonl:PATH, text:PATH, document:PATH, conll:PATH, squad:PATH, back_translated:PATH, "
+    "tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may hold * and end in .gz; @0.3 behind it is its weight "
+    "in a mixture"
 )
 FORMATS = ("saved_model", "onnx")
+EXPORT_FORMATS = (*FORMATS, "onnx_text")
 RUNTIMES = ("keras", *FORMATS)
 
 _DECODING_HELP = {
@@ -33,7 +34,13 @@ _DECODING_HELP = {
     "num_return_sequences": "outputs for each input, best first",
     "stop": "a text at which an output is cut; may be given several times",
     "truncate_prompt": "drop the beginning of a prompt that is too long, instead of refusing it",
+    "window_length": "question answering: tokens of a question and a part of its context that are read together",
+    "stride": "question answering: tokens of the context by which one part is ahead of the one before",
+    "max_question_length": "question answering: most tokens of a question, which loses its tail",
+    "max_answer_length": "question answering: most tokens of an answer",
+    "no_answer_threshold": "question answering: how much likelier, in logits, no answer must be than any to be given",
 }
+_FIELDS = (*dataclasses.fields(DecodingConfig), *dataclasses.fields(AnswerConfig))
 
 
 def require(flag_values: flags.FlagValues, *names: str) -> None:
@@ -75,20 +82,21 @@ def define_runtime(flag_values: flags.FlagValues) -> None:
 
 
 def define_decoding(flag_values: flags.FlagValues) -> None:
-    """Defines one flag for each field of `DecodingConfig`; the recipe gives the value of those left out."""
+    """Defines one flag for each field of the two decoding sections; the recipe gives the value of those left out."""
     define: dict[type, Callable[..., Any]] = {
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,
         bool: flags.DEFINE_bool,
         tuple: flags.DEFINE_multi_string,
+        type(None): flags.DEFINE_float,  # a threshold that there may be
     }
-    for field in dataclasses.fields(DecodingConfig):
+    for field in _FIELDS:
         define[type(field.default)](field.name, None, _DECODING_HELP[field.name], flag_values=flag_values)
 
 
 def decoding_overrides(flag_values: flags.FlagValues) -> dict[str, Any]:
     """Returns the decoding flags that were given, by field name."""
-    values = {field.name: flag_values[field.name].value for field in dataclasses.fields(DecodingConfig)}
+    values = {field.name: flag_values[field.name].value for field in _FIELDS}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if value is not None
     }

@@ -5,6 +5,7 @@
     echo 'Once upon a time' | tfzoo predict --run_dir=runs/gpt2 --temperature=0.8 --stop=. --stream
     tfzoo predict --artifact=exports/en-de --input='texts/*.txt.gz' --output_dir=answers
 
+A model of two texts takes text_a<TAB>text_b on a line.
 The last command answers file by file, with progress; run again, it goes on where it was interrupted. With --beam_runner
 the same files are answered by an Apache Beam pipeline, on as many machines as the runner has.
 The decoding flags that are left out come from the recipe.
@@ -57,6 +58,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "token_log_probs", False, "with --json: the log-probability of each token, in nats", flag_values=flag_values
     )
+    flags.DEFINE_bool(
+        "attention", False, "with --json, of a run: what each answer looked at in the source", flag_values=flag_values
+    )
     flags.DEFINE_bool("stream", False, "print an answer while it is generated", flag_values=flag_values)
     define_decoding(flag_values)
 
@@ -75,8 +79,11 @@ def _print_answers(path: str, flag_values: flags.FlagValues) -> None:
         raise UsageError("several files, and Beam, need a place for their answers: give --output_dir.")
     if flag_values.stream and flag_values.json:
         raise UsageError("--stream prints pieces of text, which --json cannot hold; leave one of the two out.")
-    if flag_values.token_log_probs and not flag_values.json:
-        raise UsageError("--token_log_probs needs --json.")
+    for name in ("token_log_probs", "attention"):
+        if flag_values[name].value and not flag_values.json:
+            raise UsageError(f"--{name} needs --json.")
+    if flag_values.token_log_probs and flag_values.attention:
+        raise UsageError("--token_log_probs and --attention describe an answer each; leave one of the two out.")
     name = flag_values.input[0] if flag_values.input else "standard input"
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open(name, "rb")) if flag_values.input else sys.stdin.buffer
@@ -97,7 +104,12 @@ def _print_answers(path: str, flag_values: flags.FlagValues) -> None:
             options["token_log_probs"] = True
         if file.isatty():
             options["batch_size"] = 1
-        answers = runs.predict(path, texts, runtime=flag_values.runtime, **options)
+        if flag_values.attention:
+            from tfzoo.attention import attention
+
+            answers = attention(runs.load(path, flag_values.runtime), texts, **options)
+        else:
+            answers = runs.predict(path, texts, runtime=flag_values.runtime, **options)
         if file.isatty():
             print("one text a line; Ctrl-D ends", file=sys.stderr)
         for answer in answers:
@@ -106,8 +118,8 @@ def _print_answers(path: str, flag_values: flags.FlagValues) -> None:
 
 def _write_answers(path: str, flag_values: flags.FlagValues) -> None:
     require(flag_values, "input")
-    if flag_values.stream or flag_values.token_log_probs:
-        raise UsageError("--stream and --token_log_probs go to the terminal; leave --output_dir out.")
+    if flag_values.stream or flag_values.token_log_probs or flag_values.attention:
+        raise UsageError("--stream, --token_log_probs and --attention go to the terminal; leave --output_dir out.")
     if imports_tensorflow(flag_values):
         import_tensorflow()
     arguments = {

@@ -5,6 +5,13 @@ r"""Trains a recipe; the same command again resumes where it stopped.
     tfzoo train --recipe=transformer_small --run_dir=runs/en-de --data=tsv:train.tsv \
         --validation_data=tsv:validation.tsv --set=training.num_steps=5000 --set=data.batch_tokens=2048
 
+    tfzoo train --recipe=bert_mini --run_dir=runs/encoder --data=text:corpus/*.txt
+    tfzoo train --recipe=bert_mini --task=text_classification --run_dir=runs/classifier --data=tsv:train.tsv \
+        --validation_data=tsv:validation.tsv --set=training.initial_checkpoint=runs/encoder
+
+The third command pretrains an encoder, and the fourth fine-tunes it: `training.initial_checkpoint` names what a run
+begins with, the folder of a run, one of Hugging Face's, or sample:minilm.
+
 `tfzoo show NAME` prints the fields that --set can change. SIGTERM and SIGINT (Ctrl-C) end a run after the running step,
 which is saved first; the exit code is 130.
 """
@@ -25,6 +32,9 @@ STRATEGIES = ("auto", "single", "mirrored", "multi_worker", "tpu")
 def define_flags(flag_values: flags.FlagValues) -> None:
     """Defines the command's flags."""
     flags.DEFINE_string("recipe", None, "a name out of `tfzoo list`, or a recipe's JSON file", flag_values=flag_values)
+    flags.DEFINE_string(
+        "task", None, "what the model is for, where the recipe is for several tasks", flag_values=flag_values
+    )
     flags.DEFINE_string("run_dir", None, "the folder where the run is kept and resumed", flag_values=flag_values)
     flags.DEFINE_multi_string("data", [], f"training data: {DATA_HELP}", flag_values=flag_values)
     flags.DEFINE_multi_string("validation_data", [], "validation data, written like --data", flag_values=flag_values)
@@ -39,7 +49,7 @@ def run(flag_values: flags.FlagValues) -> None:
         raise UsageError(
             f"--strategy={flag_values.strategy} is not there yet: train on one device with --strategy=single."
         )
-    recipe = override(zoo.recipe(flag_values.recipe), flag_values["set"].value)
+    recipe = override(zoo.recipe(flag_values.recipe, flag_values.task), flag_values["set"].value)
     import_tensorflow()
     from tfzoo import runs
 

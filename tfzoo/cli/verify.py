@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from absl import flags
 
+from tfzoo.cli.export import text_graph_line
 from tfzoo.cli.flags import FORMATS, require
 from tfzoo.cli.quiet import import_tensorflow
 
@@ -34,7 +35,7 @@ def run(flag_values: flags.FlagValues) -> None:
         if name in report:
             found = report[name]
             print(
-                f"  {name} gives the recorded answers: each token, scores to {found['max_score_difference']:.1e} nats, "
+                f"  {name} gives the recorded answers: scores to {found['max_score_difference']:.1e}, "
                 f"logits to {found['max_logit_difference']:.1e}"
             )
             print(f"  {name} tokenizes as recorded: {found['tokenizer_vectors']} vectors")
@@ -43,6 +44,8 @@ def run(flag_values: flags.FlagValues) -> None:
                 f"  {name} answers as a server: {report[name]['served']} texts by serving_default, loaded in two ways, "
                 f"and {report[name]['serving']['num_warm_up_requests']} warm-up requests"
             )
+    if "onnx_text" in report:
+        print(f"  {text_graph_line(report['onnx_text'])}")
     if COMPARISON in report:
         differences = [probe["max_logit_difference"] for probe in report[COMPARISON]["probes"]]
         print(f"  {COMPARISON}: equal on {len(differences)} shapes, logits to {max(differences):.1e}")

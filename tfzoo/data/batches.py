@@ -2,7 +2,8 @@
 
 Examples of similar length share a bucket, and a batch comes from one bucket, so that little is padding. A bucket ends
 at one of the lengths 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, ... (four an octave) and at the greatest length allowed.
-Every epoch has the same number of batches, so that step n lies in epoch n // num_batches.
+Or else all examples are in one bucket, and are sorted by their length some batches' worth at a time, so that every
+batch but the last is full. Every epoch has the same number of batches, so that step n lies in epoch n // num_batches.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tfzoo.errors import UsageError
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+_SORTED_BATCHES = 50
 
 
 def bucket_boundaries(max_length: int) -> list[int]:
@@ -48,6 +52,7 @@ class BatchPlan:
         shuffle: False = buckets in ascending order, their examples as they come.
         seed: of the order.
         drop_remainder: leave out the last batch of a bucket unless it is full.
+        num_sorted: examples, drawn one after the other, that are sorted by length; None = buckets.
     """
 
     def __init__(
@@ -62,12 +67,14 @@ class BatchPlan:
         shuffle: bool,
         seed: int,
         drop_remainder: bool,
+        num_sorted: int | None = None,
     ) -> None:
         import tensorflow as tf
 
         self._shuffle = shuffle
         self._seed = seed
-        boundaries = bucket_boundaries(max_length)
+        self._num_sorted = num_sorted
+        boundaries = bucket_boundaries(max_length) if num_sorted is None else [max_length]
         buckets = np.searchsorted(boundaries, lengths)
         num_examples = np.bincount(buckets, minlength=len(boundaries))
         strata = draws = None
@@ -90,6 +97,7 @@ class BatchPlan:
             self._buckets = tf.constant(buckets, tf.int32)
             self._strata = None if strata is None else tf.constant(strata, tf.int32)
             self._draws = None if draws is None else tf.constant(draws, tf.int32)
+            self._lengths = None if num_sorted is None else tf.constant(lengths, tf.int64)
             self._starts = tf.constant(starts, tf.int32)
             self._limits = tf.constant(limits, tf.int32)
 
@@ -102,6 +110,10 @@ class BatchPlan:
         if self._strata is not None:
             examples = tf.gather(self._grouped(examples, self._strata, drawing), self._draws)
         examples = self._grouped(examples, self._buckets, within)
+        if self._lengths is not None:
+            lengths = tf.gather(self._lengths, examples)
+            window = tf.range(tf.size(examples, tf.int64)) // self._num_sorted
+            examples = tf.gather(examples, tf.argsort(window * (tf.reduce_max(lengths) + 1) + lengths, stable=True))
         order = self._shuffled(tf.range(self.num_batches), between)
         rows = tf.ragged.range(tf.gather(self._starts, order), tf.gather(self._limits, order))
         return tf.gather(examples, rows)
@@ -161,6 +173,53 @@ def over_epochs(
         .apply(tf.data.experimental.assert_cardinality(num_left))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def sorted_batches(
+    example: Callable[[tf.Tensor, tf.Tensor], Any],
+    lengths: np.ndarray,
+    origins: np.ndarray,
+    *,
+    batch_size: int,
+    weights: Sequence[float] | None,
+    shuffle: bool,
+    seed: int,
+    repeat: bool,
+    start_step: int,
+) -> tf.data.Dataset:
+    """Returns full batches of examples of similar length, as `over_epochs` does.
+
+    Args:
+        example: takes the (B,) int32 indices of a batch and its epoch (int64 scalar), gives the batch.
+        lengths: (N,) int, tokens of each example.
+        origins: (N,) int, index into `weights`.
+        batch_size: B; the last batch of an epoch may have fewer.
+        weights: see `BatchPlan`.
+        shuffle: False = the order of the examples as they are, but for the sorting.
+        seed: of the order.
+        repeat: True = endless.
+        start_step: batches to skip.
+    """
+    import tensorflow as tf
+
+    plan = BatchPlan(
+        lengths,
+        origins,
+        max_length=int(lengths.max()),
+        batch_tokens=0,
+        batch_size=batch_size,
+        weights=weights,
+        shuffle=shuffle,
+        seed=seed,
+        drop_remainder=False,
+        num_sorted=_SORTED_BATCHES * batch_size,
+    )
+
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        batches = tf.data.Dataset.from_tensor_slices(plan.batches(epoch))
+        return tf.data.Dataset.zip(batches, tf.data.Dataset.from_tensors(epoch).repeat())
+
+    return over_epochs(batches_of, example, num_batches=plan.num_batches, repeat=repeat, start_step=start_step)
 
 
 def _mixture(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Literal, get_args
 
 from tfzoo.errors import RecipeError, nearest
+
+NoiseKind = Literal["masking", "deletion", "infilling"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +24,18 @@ class DataConfig:
         batch_size: examples in a batch; wins over `batch_tokens` when given.
         max_source_length: longest source in tokens, the end token included; longer examples are left out.
         max_target_length: the same for the target.
-        seed: the order of the examples is a function of this seed and the epoch.
+        temperature: T of a mixture by size: a specification of n examples has the share n ** (1 / T) (Arivazhagan et
+            al., 2019, section 4.2). 1 = as they come, 5 = small ones count for more, and beyond it all count alike.
+            None = by the weights behind the specifications.
+        reversed: True = from the target to the source.
+        noise: denoising pretraining on data of one column (see `tfzoo.data.noise`): the text is the target, and the
+            source is the text with "masking", "deletion" or "infilling", drawn anew in each epoch. None = pairs.
+        noise_probability: share in (0, 1) of a text's tokens that the noise hits.
+        seed: order and noise of the examples are a function of this seed and the epoch.
 
     Raises:
-        RecipeError: a number is out of its range, or `batch_tokens` cannot hold one example.
+        RecipeError: a number is out of its range, an unknown name, two fields contradict each other, or `batch_tokens`
+            cannot hold one example.
     """
 
     train: tuple[str, ...] = ()
@@ -33,6 +44,10 @@ class DataConfig:
     batch_size: int | None = None
     max_source_length: int = 256
     max_target_length: int = 256
+    temperature: float | None = None
+    reversed: bool = False
+    noise: NoiseKind | None = None
+    noise_probability: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +57,22 @@ class DataConfig:
                 raise RecipeError(f"`{name}` must be at least {low}; received {name}={getattr(self, name)}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise RecipeError(f"`batch_size` must be at least 1, or null; received batch_size={self.batch_size}.")
+        if self.temperature is not None and not 1 <= self.temperature < math.inf:
+            raise RecipeError(f"`temperature` must be at least 1, or null; received temperature={self.temperature}.")
+        if self.noise is not None and self.noise not in get_args(NoiseKind):
+            known = get_args(NoiseKind)
+            raise RecipeError(
+                f"`noise` must be one of {', '.join(known)}, or null; received noise={self.noise!r}."
+                f"{nearest(self.noise, known)}"
+            )
+        if not 0 < self.noise_probability < 1:
+            raise RecipeError(
+                f"`noise_probability` must be in (0, 1); received noise_probability={self.noise_probability}."
+            )
+        if self.noise is not None and self.reversed:
+            raise RecipeError(
+                f"`reversed` is for pairs, and `noise` makes its own; received noise={self.noise!r}, reversed=true."
+            )
         longest = max(self.max_source_length, self.max_target_length)
         if self.batch_size is None and self.batch_tokens < longest:
             raise RecipeError(
@@ -108,3 +139,149 @@ class CausalLmDataConfig:
                 "`stride` must be in [1, sequence_length], or null; received "
                 f"stride={self.stride}, sequence_length={self.sequence_length}."
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLmDataConfig:
+    """Where the documents come from that an encoder is pretrained on (Devlin et al., 2019, section 3.1).
+
+    Args:
+        train: data specifications of documents, such as "text:books/*.txt" or "sample:python_docs".
+        validation: the same, for validation.
+        sequence_length: T, tokens in a row, [CLS] and [SEP] included.
+        batch_size: rows in a batch.
+        mask_probability: share in (0, 1) of the tokens that are to be predicted; drawn anew in each epoch.
+        whole_word: whether all pieces of a word are chosen together.
+        cleaning: names of steps that documents go through first, see `tfzoo.data.cleaning`.
+        seed: order, pairs and masks are a function of this seed and the epoch.
+
+    Raises:
+        RecipeError: a number is out of its range, or an unknown name.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    sequence_length: int = 128
+    batch_size: int = 32
+    mask_probability: float = 0.15
+    whole_word: bool = False
+    cleaning: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_batches(self, sequence_length=8)
+        if not 0 < self.mask_probability < 1:
+            raise RecipeError(
+                f"`mask_probability` must be in (0, 1); received mask_probability={self.mask_probability}."
+            )
+        check_cleaning(self.cleaning)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassificationDataConfig:
+    """Where texts with labels come from, and how they are batched.
+
+    Args:
+        train: data specifications such as "tsv:train.tsv" (text<TAB>label, or text_a<TAB>text_b<TAB>label).
+        validation: the same, for validation.
+        sequence_length: most tokens of an input, [CLS] and [SEP] included; longer texts are cut.
+        batch_size: inputs in a batch.
+        label_separator: text between the labels of a "multi_label" input.
+        class_weights: True = each class weighs as much as every other, however rare.
+        seed: the order of the examples is a function of this seed and the epoch.
+
+    Raises:
+        RecipeError: a number is out of its range.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    sequence_length: int = 128
+    batch_size: int = 32
+    label_separator: str = ","
+    class_weights: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_batches(self, sequence_length=3)
+        if not self.label_separator:
+            raise RecipeError("`label_separator` must not be empty; received label_separator=''.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderDataConfig:
+    """Where labelled words ("token_classification") or pairs of like texts ("text_embedding") come from.
+
+    Args:
+        train: data specifications such as "conll:train.conll" or, for pairs, "tsv:pairs.tsv".
+        validation: the same, for validation.
+        sequence_length: most tokens of an input, [CLS] and [SEP] included; longer ones are cut.
+        batch_size: inputs, or pairs, in a batch.
+        seed: the order of the examples is a function of this seed and the epoch.
+
+    Raises:
+        RecipeError: a number is out of its range.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    sequence_length: int = 128
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_batches(self, sequence_length=3)
+
+
+def check_windows(*, window_length: int, stride: int, max_question_length: int) -> None:
+    """Raises RecipeError when tokens of a context would be in no window."""
+    numbers = {"window_length": window_length, "stride": stride, "max_question_length": max_question_length}
+    for name, value in numbers.items():
+        if value < 1:
+            raise RecipeError(f"`{name}` must be at least 1; received {name}={value}.")
+    room = window_length - max_question_length - 3  # [CLS], [SEP] and [SEP]
+    if stride > room:
+        raise RecipeError(
+            "`stride` must not exceed what the longest question leaves of a window, window_length - "
+            f"max_question_length - 3 = {room}, or tokens would be left out; received stride={stride}."
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuestionAnsweringDataConfig:
+    """Where questions with contexts and answers come from; `decoding` says how contexts are cut into windows.
+
+    Args:
+        train: data specifications such as "squad:train-v2.0.json".
+        validation: the same, for validation.
+        batch_size: windows in a batch.
+        seed: the order of the windows is a function of this seed and the epoch.
+
+    Raises:
+        RecipeError: a number is out of its range.
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    batch_size: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_batches(self)
+
+
+def _check_batches(config: object, **lows: int) -> None:
+    for name, low in {"batch_size": 1, "seed": 0, **lows}.items():
+        value = getattr(config, name)
+        if value < low:
+            raise RecipeError(f"`{name}` must be at least {low}; received {name}={value}.")
+
+
+AnyDataConfig = (
+    DataConfig
+    | CausalLmDataConfig
+    | MaskedLmDataConfig
+    | ClassificationDataConfig
+    | EncoderDataConfig
+    | QuestionAnsweringDataConfig
+)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from absl import logging
 
 from tfzoo.data.examples import encode_source
 from tfzoo.data.sources import read
-from tfzoo.errors import DataError, UsageError
+from tfzoo.errors import DataError
 from tfzoo.text.pairs import TokenizerPair
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+Record = TypeVar("Record")
 
 _CHUNK = 4096  # records tokenized at once
 
@@ -40,8 +42,31 @@ class Corpus:
         return np.maximum(self.source_ids.row_lengths().numpy(), self.target_ids.row_lengths().numpy() + 1)
 
 
+def read_pairs(spec: str, *, is_reversed: bool = False, one_column: bool = False) -> Iterator[tuple[str, str]]:
+    """Yields the (source, target) texts of a data specification, which is looked up at once.
+
+    Args:
+        spec: see `tfzoo.data.sources`.
+        is_reversed: whether the second column is the source.
+        one_column: whether a record is one text, which is both.
+
+    Raises:
+        UsageError: an unknown specification, or one without such columns.
+        DataError: missing or malformed data.
+    """
+    records = read(spec, 1 if one_column else 2)
+    first, last = (-1, 0) if is_reversed else (0, -1)
+    return ((record[first], record[last]) for record in records)
+
+
 def tokenize(
-    specs: Sequence[str], tokenizers: TokenizerPair, *, max_source_length: int, max_target_length: int
+    specs: Sequence[str],
+    tokenizers: TokenizerPair,
+    *,
+    max_source_length: int,
+    max_target_length: int,
+    is_reversed: bool = False,
+    one_column: bool = False,
 ) -> Corpus:
     """Reads and tokenizes all records of all specifications; those that are too long are left out and counted.
 
@@ -50,21 +75,21 @@ def tokenize(
         tokenizers: of source and target.
         max_source_length: longest source in tokens, the end token included.
         max_target_length: the same for the target.
+        is_reversed: see `read_pairs`.
+        one_column: the same.
 
     Raises:
-        UsageError: no specification, or an unknown one.
+        UsageError: an unknown specification.
         DataError: missing or malformed data, or no example that is short enough.
     """
     import tensorflow as tf
 
-    if not specs:
-        raise UsageError("`specs` is empty; name at least one, such as `tsv:train.tsv`.")
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     lengths: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     kept_of_spec = []
     for spec in specs:
         num_read = num_kept = 0
-        for chunk in chunks(read(spec)):
+        for chunk in chunks(read_pairs(spec, is_reversed=is_reversed, one_column=one_column)):
             sources, targets = zip(*chunk, strict=True)
             # One token beyond the limit is enough to see that an example is too long.
             source_ids = encode_source(tf.constant(sources), tokenizers.source, max_source_length + 1)
@@ -91,7 +116,7 @@ def tokenize(
     return Corpus(source_ids, target_ids, np.repeat(np.arange(len(specs)), kept_of_spec))
 
 
-def chunks(records: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+def chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
     """Yields the records in lists of as many as are tokenized at once."""
     while chunk := list(itertools.islice(records, _CHUNK)):
         yield chunk

@@ -56,20 +56,11 @@ def tokenize_documents(specs: str | Sequence[str], tokenizer: Tokenizer, cleanin
     import tensorflow as tf
 
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
-    if not specs:
-        raise UsageError("`specs` is empty; name at least one, such as `text:book.txt`.")
-    for spec in specs:
-        if weight(spec) is not None:
-            raise UsageError(
-                f"{spec}: a language model reads every document once an epoch, so that a weight has no meaning; "
-                "leave it out, or repeat the specification."
-            )
-    records = [read(spec, columns=1) for spec in specs]
     end = np.array([tokenizer.end_id], np.int32)
     token_ids: list[np.ndarray] = []
     lengths: list[np.ndarray] = []
     num_empty = 0
-    for chunk in _chunks(clean((text for one in records for (text,) in one), cleaning)):
+    for chunk in read_documents(specs, cleaning):
         ids = tokenizer.tokenize(tf.constant(chunk))
         has_tokens = ids.row_lengths() > 0
         ids = tf.ragged.boolean_mask(ids, has_tokens)
@@ -93,6 +84,29 @@ def tokenize_documents(specs: str | Sequence[str], tokenizer: Tokenizer, cleanin
         return Documents(
             tf.constant(np.concatenate(token_ids)), tf.cumsum(all_lengths, exclusive=True), all_lengths, num_tokens
         )
+
+
+def read_documents(specs: Sequence[str], cleaning: Sequence[str]) -> Iterator[list[str]]:
+    """Returns the cleaned documents of all specifications, in lists of as many as are tokenized at once.
+
+    Args:
+        specs: data specifications of one column.
+        cleaning: names of steps, see `tfzoo.data.cleaning`.
+
+    Raises:
+        UsageError: no specification, an unknown one, or one with a weight; an unknown step.
+        DataError: missing or malformed data; while it is read.
+    """
+    if not specs:
+        raise UsageError("`specs` is empty; name at least one, such as `text:book.txt`.")
+    for spec in specs:
+        if weight(spec) is not None:
+            raise UsageError(
+                f"{spec}: a language model reads every document once an epoch, so that a weight has no meaning; "
+                "leave it out, or repeat the specification."
+            )
+    records = [read(spec, columns=1) for spec in specs]
+    return _chunks(clean((text for one in records for (text,) in one), cleaning))
 
 
 def _chunks(documents: Iterator[str]) -> Iterator[list[str]]:

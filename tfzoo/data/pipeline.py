@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from absl import logging
+
 from tfzoo.data.batches import BatchPlan, over_epochs
-from tfzoo.data.config import DataConfig
+from tfzoo.data.config import DataConfig, NoiseKind
 from tfzoo.data.corpus import tokenize
 from tfzoo.data.examples import Seq2SeqBatch, seq2seq_example
-from tfzoo.data.sources import weight
+from tfzoo.data.noise import Damage
+from tfzoo.data.sources import mixture
 from tfzoo.errors import DataError, UsageError
 from tfzoo.text.pairs import TokenizerPair, pair
-from tfzoo.text.special_tokens import END_ID, PAD_ID, START_ID
 from tfzoo.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ def seq2seq(
     batch_size: int | None = None,
     max_source_length: int = 256,
     max_target_length: int = 256,
+    temperature: float | None = None,
+    is_reversed: bool = False,
+    noise: NoiseKind | None = None,
+    noise_probability: float = 0.3,
     shuffle: bool = True,
     seed: int = 0,
     repeat: bool = False,
@@ -39,8 +46,8 @@ def seq2seq(
 ) -> tf.data.Dataset:
     """Returns batches of (source, target) examples; all records are read and tokenized in this call.
 
-    The order is a function of `seed` and the epoch alone, so that iterating twice gives the same batches. To train for
-    several epochs, each in its own order, use `repeat=True` and give `fit` its `steps_per_epoch`.
+    Order and noise are a function of `seed` and the epoch alone, so that iterating twice gives the same batches. To
+    train for several epochs, each in its own order, use `repeat=True` and give `fit` its `steps_per_epoch`.
 
     Args:
         specs: one data specification or several, see `tfzoo.data.sources`. Several are concatenated; if one has a
@@ -51,6 +58,13 @@ def seq2seq(
         max_source_length: longest source in tokens, the end token included; longer examples are left out, and their
             number is logged.
         max_target_length: the same for the target.
+        temperature: mixes them by their sizes instead, n ** (1 / temperature) for n examples that are short enough; the
+            log says the shares.
+        is_reversed: whether the second column is the source.
+        noise: "masking", "deletion" or "infilling", see `tfzoo.data.noise`: specifications are then of one column, the
+            target is the text and the source the text with noise. The mask is the tokenizer's own, or the unknown
+            token.
+        noise_probability: share in (0, 1) of a text's tokens that the noise hits.
         shuffle: False = by length, examples of one bucket as they stand in the files.
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
@@ -59,10 +73,12 @@ def seq2seq(
             few shapes (for XLA and TPU).
 
     Returns: a dataset of ({"encoder_token_ids": (B, S), "decoder_token_ids": (B, T)}, labels (B, T)) in int32, padded
-        with 0, and sample_weight (B, T) float32, as `seq2seq_example` makes them. Its cardinality is known.
+        with the tokenizer's id, and sample_weight (B, T) float32, as `seq2seq_example` makes them. Its cardinality is
+        known.
 
     Raises:
-        UsageError: a number out of its range, an unknown specification, or none; a tokenizer with other special ids.
+        UsageError: a number out of its range, an unknown specification, or none; a tokenizer whose special ids do not
+            tell padding from text, or differ between the sides.
         DataError: missing or malformed data, or no example that is short enough.
     """
     import tensorflow as tf
@@ -72,27 +88,51 @@ def seq2seq(
         batch_size=batch_size,
         max_source_length=max_source_length,
         max_target_length=max_target_length,
+        temperature=temperature,
+        reversed=is_reversed,
+        noise=noise,
+        noise_probability=noise_probability,
         seed=seed,
     )
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
-    weights = [weight(spec) for spec in specs]
+    weights = mixture(specs)
+    if weights is not None and temperature is not None:
+        raise UsageError(
+            "a weight behind a specification and `temperature`, which weighs by size, exclude each other; received "
+            f"{', '.join(specs)} and temperature={temperature}. Leave one of them out."
+        )
     tokenizers = pair(tokenizer)
+    ids = [(side.pad_id, side.start_id, side.end_id) for side in (tokenizers.source, tokenizers.target)]
     for side in (tokenizers.source, tokenizers.target):
-        ids = (side.pad_id, side.start_id, side.end_id)
-        if ids != (PAD_ID, START_ID, END_ID):
+        if side.pad_id == side.end_id:
             raise UsageError(
-                f"`tokenizer` must pad, start and end with the ids {PAD_ID}, {START_ID} and {END_ID}; received a "
-                f"{type(side).__name__} with {', '.join(map(str, ids))}. Use the tokenizer source 'sentencepiece', "
-                "'characters', 'symbols' or 'word_piece' (one that was trained here)."
+                f"`tokenizer` must pad and end with two ids, since padding is read from the ids; received a "
+                f"{type(side).__name__} with {side.pad_id} for both. Use the tokenizer source 'sentencepiece', "
+                "'characters', 'symbols' or 'word_piece'."
             )
-    corpus = tokenize(specs, tokenizers, max_source_length=max_source_length, max_target_length=max_target_length)
+    if ids[0] != ids[1]:
+        raise UsageError(
+            "`tokenizer` must have the same ids for padding, start and end on both sides; received "
+            f"{', '.join(map(str, ids[0]))} for the source and {', '.join(map(str, ids[1]))} for the target."
+        )
+    special = dict(zip(("pad_id", "start_id", "end_id"), ids[1], strict=True))
+    corpus = tokenize(
+        specs,
+        tokenizers,
+        max_source_length=max_source_length,
+        max_target_length=max_target_length,
+        is_reversed=is_reversed,
+        one_column=noise is not None,
+    )
+    if temperature is not None:
+        weights = _by_size(specs, np.bincount(corpus.origins), temperature)
     plan = BatchPlan(
         corpus.lengths(),
         corpus.origins,
         max_length=max(max_source_length, max_target_length),
         batch_tokens=batch_tokens,
         batch_size=batch_size,
-        weights=None if weights == [None] * len(specs) else [1.0 if one is None else one for one in weights],
+        weights=weights,
         shuffle=shuffle,
         seed=seed,
         drop_remainder=static_shapes,
@@ -103,18 +143,33 @@ def seq2seq(
             "more data or a smaller `batch_tokens` or `batch_size`."
         )
 
-    def example(indices: tf.Tensor) -> Seq2SeqBatch:
+    damage = None
+    if noise is not None:
+        damage = Damage(
+            noise, tokenizers.source, probability=noise_probability, max_length=max_source_length, seed=seed
+        )
+
+    def example(indices: tf.Tensor, epoch: tf.Tensor) -> Seq2SeqBatch:
         lengths = {}
         if static_shapes:
             length = plan.padded_length(indices)
             lengths["source_length"] = tf.minimum(length, max_source_length)
             lengths["target_length"] = tf.minimum(length, max_target_length)
-        return seq2seq_example(tf.gather(corpus.source_ids, indices), tf.gather(corpus.target_ids, indices), **lengths)
+        source_ids = tf.gather(corpus.source_ids, indices)
+        if damage is not None:
+            source_ids = damage(source_ids, indices, epoch)
+        return seq2seq_example(source_ids, tf.gather(corpus.target_ids, indices), **lengths, **special)
 
-    return over_epochs(
-        lambda epoch: tf.data.Dataset.from_tensor_slices(plan.batches(epoch)),
-        example,
-        num_batches=plan.num_batches,
-        repeat=repeat,
-        start_step=start_step,
-    )
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        batches = tf.data.Dataset.from_tensor_slices(plan.batches(epoch))
+        return tf.data.Dataset.zip(batches, tf.data.Dataset.from_tensors(epoch).repeat())
+
+    return over_epochs(batches_of, example, num_batches=plan.num_batches, repeat=repeat, start_step=start_step)
+
+
+def _by_size(specs: Sequence[str], sizes: np.ndarray, temperature: float) -> list[float]:
+    """Returns the weight of each specification, and logs its share of the examples."""
+    weights = sizes ** (1 / temperature)
+    for spec, size, share in zip(specs, sizes, weights / weights.sum(), strict=True):
+        logging.info("%s: %.1f %% of the examples, drawn as %.1f %%.", spec, 100 * size / sizes.sum(), 100 * share)
+    return weights.tolist()

@@ -14,7 +14,7 @@ from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.data.corpus import chunks
 from tfzoo.data.examples import prompt_ids
 from tfzoo.data.language import CausalLmBatch
-from tfzoo.data.sources import read, weight
+from tfzoo.data.sources import mixture, read
 from tfzoo.errors import DataError, UsageError
 from tfzoo.text.tokenizers import Tokenizer
 
@@ -93,7 +93,7 @@ def prompt_answer(
             f"{type(tokenizer).__name__} drops. Use a printable one, such as separator=' = '."
         )
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
-    weights = [weight(spec) for spec in specs]
+    weights = mixture(specs)
     pairs = _tokenize(specs, tokenizer, separator, sequence_length)
     plan = BatchPlan(
         pairs.token_ids.row_lengths().numpy() - 1,
@@ -101,7 +101,7 @@ def prompt_answer(
         max_length=sequence_length,
         batch_tokens=sequence_length * batch_size,
         batch_size=batch_size,
-        weights=None if weights == [None] * len(specs) else [1.0 if one is None else one for one in weights],
+        weights=weights,
         shuffle=shuffle,
         seed=seed,
         drop_remainder=False,
@@ -129,8 +129,6 @@ def _tokenize(specs: Sequence[str], tokenizer: Tokenizer, separator: str, sequen
     """Reads and tokenizes all pairs of all specifications; those that are too long are left out and counted."""
     import tensorflow as tf
 
-    if not specs:
-        raise UsageError("`specs` is empty; name at least one, such as `tsv:dialogue.tsv`.")
     values, row_lengths, prompt_lengths, kept_of_spec = [], [], [], []
     for spec in specs:
         num_read = num_kept = 0

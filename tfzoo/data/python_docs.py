@@ -37,6 +37,33 @@ def documents(is_wanted: Callable[[str], bool]) -> Iterator[str]:
     Raises:
         DataError: this Python has no sources, or one that does not parse.
     """
+    modules = _modules()
+    for name, topic in sorted(_topics(modules.pop(_TOPICS)).items()):
+        if is_wanted(f"topic {name}") and (text := inspect.cleandoc(topic)):
+            yield text
+    for parts, path in sorted(modules.items()):
+        if is_wanted(_key(parts)) and (text := "\n\n".join(_docstrings(_parse(path)))):
+            yield text
+
+
+def packages(is_wanted: Callable[[str], bool]) -> dict[str, list[str]]:
+    """Returns the distinct docstrings of each top-level module or package, by its key, as `documents` has them.
+
+    Args:
+        is_wanted: see `documents`; there are no topics here.
+
+    Raises:
+        DataError: see `documents`.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for parts, path in sorted(_modules().items()):
+        if parts != _TOPICS and is_wanted(_key(parts)):
+            found.setdefault(_key(parts), {}).update(dict.fromkeys(_docstrings(_parse(path))))
+    return {key: [*texts] for key, texts in sorted(found.items())}
+
+
+def _modules() -> dict[tuple[str, ...], Path]:
+    """Returns the parts of a module's name -> its source."""
     root = Path(sysconfig.get_path("stdlib"))
     modules = {path.relative_to(root).with_suffix("").parts: path for path in root.rglob("*.py")}
     if _TOPICS not in modules:
@@ -44,15 +71,19 @@ def documents(is_wanted: Callable[[str], bool]) -> Iterator[str]:
             f"sample:python_docs reads the sources of the standard library, and {root} lacks pydoc_data/topics.py; "
             "use a Python with its library unpacked."
         )
-    for name, topic in sorted(_topics(modules.pop(_TOPICS)).items()):
-        if is_wanted(f"topic {name}") and (text := inspect.cleandoc(topic)):
-            yield text
-    for parts, path in sorted(modules.items()):
-        # A folder such as lib-dynload is no package.
-        is_module = all(part.isidentifier() for part in parts) and parts[0] not in _GENERATED
-        if is_module and not set(_LEFT_OUT) & set(parts) and is_wanted(parts[0].removeprefix("_py").lstrip("_")):
-            if text := "\n\n".join(_docstrings(_parse(path))):
-                yield text
+    # A folder such as lib-dynload is no package.
+    return {
+        parts: path
+        for parts, path in modules.items()
+        if parts == _TOPICS
+        or all(part.isidentifier() for part in parts)
+        and parts[0] not in _GENERATED
+        and not set(_LEFT_OUT) & set(parts)
+    }
+
+
+def _key(parts: tuple[str, ...]) -> str:
+    return parts[0].removeprefix("_py").lstrip("_")
 
 
 def without_copies(held_out: Iterable[str], train: Iterable[str]) -> Iterator[str]:

@@ -6,8 +6,11 @@
 | `document:PATH` | a whole file, without its last line end |
 | `tsv:PATH` | a line of source<TAB>target; nothing is quoted or escaped |
 | `jsonl:PATH` | a line of JSON: {"source": ..., "target": ...}, or {"text": ...} for one column; texts may hold lines |
+| `back_translated:PATH` | a line that `tfzoo predict --json` wrote: its output, if there is one, and then its input |
 | `tfds:NAME[/CONFIG][:SPLIT]` | a supervised pair of texts of a TensorFlow dataset; SPLIT is "train" if left out |
 | `sample:NAME[:SPLIT]` | a record of a sample that an installed package carries: a pair, or a text for `python_docs` |
+| `conll:PATH` | a sentence of labelled words; see `tfzoo.data.labelled` for it and for texts with labels |
+| `squad:PATH` | a question with its context and answers; see `tfzoo.data.squad` |
 
 PATH may be a glob, whose files are read in the order of their names; `.gz` files are decompressed. Files are UTF-8,
 with or without a byte order mark, with Unix or Windows line ends. Lines of white space alone are skipped wherever they
@@ -21,17 +24,21 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfzoo.data.samples import SAMPLE_COLUMNS, read_sample
 from tfzoo.errors import DataError, UsageError, nearest
 
+Fields = tuple[str, ...]
+"""Names of the texts of a record: columns of TSV, fields of JSON."""
+
 _FIELDS = {1: ("text",), 2: ("source", "target")}
+_ANSWER = ("output", "input")
 
 
-def read(spec: str, columns: int = 2) -> Iterator[tuple[str, ...]]:
+def read(spec: str, columns: int = 2, fields: Fields | None = None) -> Iterator[tuple[str, ...]]:
     """Yields the records of a data specification, as tuples of `columns` texts that are not empty.
 
     What the specification names is looked up at once; the records are read as they are asked for.
@@ -39,22 +46,27 @@ def read(spec: str, columns: int = 2) -> Iterator[tuple[str, ...]]:
     Args:
         spec: see the table above.
         columns: 2 = (source, target), 1 = (text,), a document for a language model.
+        fields: other names for the two than those.
 
     Raises:
         UsageError: an unknown scheme, sample or split, or one that has no such columns.
         DataError: missing, empty or malformed data; the message names file and line.
     """
-    scheme, location = _parse(spec)
+    scheme, location = parse_spec(spec)
+    if scheme == "conll":
+        raise UsageError(f"{spec}: `conll:` holds labelled words, not texts; use `text:`, `tsv:` or `jsonl:`.")
+    if scheme == "squad":
+        raise UsageError(f"{spec}: `squad:` holds questions and answers, for the task 'question_answering' alone.")
     if columns not in _FIELDS:
         raise UsageError(f"`columns` must be 1 or 2; received columns={columns}.")
     if scheme in ("text", "document") and columns != 1:
         raise UsageError(f"{spec}: `{scheme}:` has one column, and two are needed; use `tsv:` or `jsonl:`.")
-    if scheme == "tfds" and columns != 2:
-        raise UsageError(f"{spec}: `tfds:` has two columns, and one is needed; use `text:` or `jsonl:`.")
+    if scheme in ("tfds", "back_translated") and columns != 2:
+        raise UsageError(f"{spec}: `{scheme}:` has two columns, and one is needed; use `text:` or `jsonl:`.")
     if scheme in ("tfds", "sample"):
         name, _, split = location.partition(":")
         if scheme == "tfds":
-            return _read_tfds(name, split or "train")
+            return _read_tfds_pairs(name, split or "train")
         records = read_sample(name, split or "train")
         if SAMPLE_COLUMNS[name] != columns:
             fitting = ", ".join(f"`sample:{one}`" for one, count in SAMPLE_COLUMNS.items() if count == columns)
@@ -62,9 +74,11 @@ def read(spec: str, columns: int = 2) -> Iterator[tuple[str, ...]]:
             raise UsageError(f"{spec}: this sample has {has}, and {needed} needed; use {fitting}, or files of yours.")
         return records
     if scheme == "document":
-        return _read_documents(_files(location))
-    parse = {"text": _parse_text, "tsv": _parse_tsv, "jsonl": _parse_jsonl}[scheme]
-    return _read_files(_files(location), parse, columns)
+        return _read_documents(find_files(location))
+    if scheme == "back_translated":
+        return _read_files(find_files(location), _parse_jsonl, _ANSWER, drop_empty=True)
+    parse = {"text": _parse_text, "tsv": parse_tsv, "jsonl": _parse_jsonl}[scheme]
+    return _read_files(find_files(location), parse, fields or _FIELDS[columns])
 
 
 def weight(spec: str) -> float | None:
@@ -84,24 +98,48 @@ def weight(spec: str) -> float | None:
     return float(match[1])
 
 
-_SCHEMES = ("text", "document", "tsv", "jsonl", "tfds", "sample")
+SCHEMES = ("text", "document", "tsv", "jsonl", "back_translated", "tfds", "sample", "conll", "squad")
 _WEIGHT = re.compile(r"@(\d+(?:\.\d*)?|\.\d+)$")
 
 
-def _parse(spec: str) -> tuple[str, str]:
-    """Returns scheme and location."""
+def mixture(specs: Sequence[str]) -> list[float] | None:
+    """Returns the weight of each specification, 1 where it has none; None where none has one, so each record counts.
+
+    >>> mixture(["tsv:news.tsv@0.3", "tsv:talks.tsv"])
+    [0.3, 1.0]
+
+    Raises:
+        UsageError: no specification, or a weight of 0.
+    """
+    if not specs:
+        raise UsageError("`specs` is empty; name at least one, such as `tsv:train.tsv`.")
+    weights = [weight(spec) for spec in specs]
+    return None if weights == [None] * len(specs) else [1.0 if one is None else one for one in weights]
+
+
+def parse_spec(spec: str) -> tuple[str, str]:
+    """Returns scheme and location of a data specification, without its weight.
+
+    Raises:
+        UsageError: an unknown scheme, or no location.
+    """
     scheme, colon, location = _WEIGHT.sub("", spec).partition(":")
-    if not colon or scheme not in _SCHEMES:
+    if not colon or scheme not in SCHEMES:
         raise UsageError(
-            f"{spec!r} is no data specification: it must begin with {', '.join(f'{one}:' for one in _SCHEMES)} "
-            f"such as `tsv:train.tsv`.{nearest(scheme, _SCHEMES)}"
+            f"{spec!r} is no data specification: it must begin with {', '.join(f'{one}:' for one in SCHEMES)} "
+            f"such as `tsv:train.tsv`.{nearest(scheme, SCHEMES)}"
         )
     if not location:
         raise UsageError(f"{spec!r} names nothing; write what to read behind the colon.")
     return scheme, location
 
 
-def _files(pattern: str) -> list[Path]:
+def find_files(pattern: str) -> list[Path]:
+    """Returns the file of that name, or the files that the glob finds, by name.
+
+    Raises:
+        DataError: there is none.
+    """
     path = Path(pattern)
     if path.is_dir():
         raise DataError(f"{path} is a folder; name a file, or a glob such as {path}/*")
@@ -113,34 +151,53 @@ def _files(pattern: str) -> list[Path]:
 
 
 def _read_files(
-    files: list[Path], parse: Callable[[str, int, str], tuple[str, ...]], columns: int
+    files: list[Path], parse: Callable[[str, Fields, str], tuple[str, ...]], fields: Fields, drop_empty: bool = False
 ) -> Iterator[tuple[str, ...]]:
+    for place, line in filled_lines(files):
+        record = parse(line, fields, place)
+        if drop_empty and not record[0].strip():
+            continue
+        check_filled(record, place)
+        yield record
+
+
+def filled_lines(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """Yields place, such as "a.tsv:7", and line, of each line that is not white space alone.
+
+    Raises:
+        DataError: a file without such a line, or one that cannot be read; while it is read.
+    """
     for path in files:
         is_empty = True
-        for number, line in _lines(path):
-            if not line.strip():
-                continue
-            is_empty = False
-            place = f"{path}:{number}"
-            record = parse(line, columns, place)
-            for index, text in enumerate(record, start=1):
-                if not text.strip():
-                    raise DataError(f"{place}: column {index} is empty; fill it in or delete the line.")
-            yield record
+        for number, line in read_lines(path):
+            if line.strip():
+                is_empty = False
+                yield f"{path}:{number}", line
         if is_empty:
             raise DataError(f"{path}: the file is empty; name a file with at least one line of text.")
 
 
+def check_filled(record: Iterable[str], place: str) -> None:
+    """Raises DataError when a column is empty."""
+    for index, text in enumerate(record, start=1):
+        if not text.strip():
+            raise DataError(f"{place}: column {index} is empty; fill it in or delete the line.")
+
+
 def _read_documents(files: list[Path]) -> Iterator[tuple[str]]:
     for path in files:
-        text = "\n".join(line for _, line in _lines(path))
+        text = "\n".join(line for _, line in read_lines(path))
         if not text.strip():
             raise DataError(f"{path}: the file is empty; name a file with text in it.")
         yield (text,)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields line numbers from 1 and lines without their ends."""
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields line numbers from 1 and lines without their ends.
+
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -156,20 +213,35 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _parse_text(line: str, columns: int, place: str) -> tuple[str, ...]:
+def _parse_text(line: str, fields: Fields, place: str) -> tuple[str, ...]:
     return (line,)
 
 
-def _parse_tsv(line: str, columns: int, place: str) -> tuple[str, ...]:
+def parse_tsv(line: str, fields: Fields, place: str) -> tuple[str, ...]:
+    """Returns the columns of a line.
+
+    Raises:
+        DataError: there are more or fewer than `fields`.
+    """
     record = tuple(line.split("\t"))
-    if len(record) != columns:
+    if len(record) != len(fields):
         raise DataError(
-            f"{place}: {len(record)} column(s) where {columns} are needed; write {'<TAB>'.join(_FIELDS[columns])}."
+            f"{place}: {len(record)} column(s) where {len(fields)} are needed; write {'<TAB>'.join(fields)}."
         )
     return record
 
 
-def _parse_jsonl(line: str, columns: int, place: str) -> tuple[str, ...]:
+def _parse_jsonl(line: str, fields: Fields, place: str) -> tuple[str, ...]:
+    values = parse_json(line, fields, place)
+    return tuple(json_text(values[field], field, place) for field in fields)
+
+
+def parse_json(line: str, fields: Fields, place: str) -> dict[str, Any]:
+    """Returns the JSON object of a line, which has at least `fields`.
+
+    Raises:
+        DataError: broken JSON, no object, or a field is missing.
+    """
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
@@ -178,29 +250,47 @@ def _parse_jsonl(line: str, columns: int, place: str) -> tuple[str, ...]:
         ) from error
     if not isinstance(values, dict):
         raise DataError(f"{place}: a JSON object is needed, not {json.dumps(values)[:40]}; write one object a line.")
-    for field in _FIELDS[columns]:
+    for field in fields:
         if field not in values:
             raise DataError(
                 f"{place}: the field {field!r} is missing; there are {sorted(values)}.{nearest(field, values)}"
             )
-        if not isinstance(values[field], str):
-            raise DataError(f"{place}: the field {field!r} must be a string, not {json.dumps(values[field])[:40]}.")
-        if not values[field].isascii() and re.search("[\ud800-\udfff]", values[field]):
-            raise DataError(f"{place}: the field {field!r} holds half of a surrogate pair, which is no character.")
-    return tuple(values[field] for field in _FIELDS[columns])
+    return values
 
 
-def _read_tfds(name: str, split: str) -> Iterator[tuple[str, str]]:
+def json_text(value: Any, field: str, place: str) -> str:
+    """Returns the value of a field, a string of whole characters.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{place}: the field {field!r} must be a string, not {json.dumps(value)[:40]}.")
+    if not value.isascii() and re.search("[\ud800-\udfff]", value):
+        raise DataError(f"{place}: the field {field!r} holds half of a surrogate pair, which is no character.")
+    return value
+
+
+def load_tfds(name: str, split: str, **options: Any) -> Any:
+    """Returns what `tfds.load` does.
+
+    Raises:
+        DataError: it fails, in whichever way.
+    """
     try:
         import tensorflow_datasets as tfds
 
-        rows = tfds.as_numpy(tfds.load(name, split=split, as_supervised=True))
+        return tfds.load(name, split=split, **options)
     # TFDS raises errors of a dozen unrelated classes, from its own and the network's to ImportError.
     except Exception as error:
         raise DataError(
             f"tfds:{name}:{split} cannot be loaded ({type(error).__name__}: {_first_line(error)}). Set TFDS_DATA_DIR "
             "to the data_dir that it was prepared in, or read local files with `tsv:PATH` or `jsonl:PATH`."
         ) from error
+
+
+def _read_tfds_pairs(name: str, split: str) -> Iterator[tuple[str, str]]:
+    rows = load_tfds(name, split, as_supervised=True).as_numpy_iterator()
     return (_texts(row, f"tfds:{name}:{split}") for row in rows)
 
 

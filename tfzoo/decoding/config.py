@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from tfzoo.data.config import check_windows
 from tfzoo.errors import RecipeError
 
 # The options that an exported `generate` takes as inputs, one number for each row, and their types there.
@@ -40,6 +41,15 @@ def positions_left(max_sequence_length: int, num_tokens: Any) -> Any:
         num_tokens: a number, or an array or tensor of them.
     """
     return max_sequence_length - num_tokens + 1
+
+
+def never_generated(pad_id: int, start_id: int, end_id: int) -> tuple[int, ...]:
+    """Returns the ids that no search may choose: a start that is padding, as Marian's, which has no logit of its own.
+
+    >>> never_generated(58100, 58100, 0)
+    (58100,)
+    """
+    return (pad_id,) if start_id == pad_id != end_id else ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,4 +133,36 @@ class DecodingConfig:
             raise RecipeError(
                 "`num_return_sequences` must not exceed `num_beams` when searching; received "
                 f"num_return_sequences={self.num_return_sequences}, num_beams={self.num_beams}."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswerConfig:
+    """How a span of a long context is found that answers a question (Devlin et al., 2019, sections 4.2 and 4.3).
+
+    Args:
+        window_length: tokens of a window: [CLS] question [SEP] part of the context [SEP].
+        stride: tokens of the context by which a window is ahead of the one before.
+        max_question_length: tokens of a question; a longer one loses its tail.
+        max_answer_length: tokens of an answer, at most.
+        no_answer_threshold: how much higher, in logits, the score of no answer must be than that of the best span for
+            the answer to be empty; None = always a span.
+
+    Raises:
+        RecipeError: a number is out of its range, or a window has no room for a context.
+    """
+
+    window_length: int = 384
+    stride: int = 128
+    max_question_length: int = 64
+    max_answer_length: int = 30
+    no_answer_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        check_windows(
+            window_length=self.window_length, stride=self.stride, max_question_length=self.max_question_length
+        )
+        if self.max_answer_length < 1:
+            raise RecipeError(
+                f"`max_answer_length` must be at least 1; received max_answer_length={self.max_answer_length}."
             )

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfzoo.decoding.config import DecodingConfig, positions_left
+from tfzoo.decoding.config import DecodingConfig, never_generated, positions_left
 from tfzoo.decoding.sampling import sample
 from tfzoo.errors import UsageError
 
@@ -118,7 +118,7 @@ def search(
 
     Returns: `token_ids` (B, W, T) int32, `log_probs` (B, W, T) float32 and `scores` (B, W) float32, best first. W is
         the most beams of any row; a row with fewer has `IMPOSSIBLE` scores and padding in the rest. Log-probabilities
-        are those of the tokens that `min_length` and `repetition_penalty` leave.
+        are those of the tokens that `min_length`, `repetition_penalty` and `never_generated` leave.
     """
     prompt_ids, prompt_mask = model.prompt(inputs)
     num_rows = tf.shape(prompt_ids)[0]
@@ -130,6 +130,7 @@ def search(
     # What is off for the whole batch is left out of the graph.
     may_sample = not (isinstance(temperature, (int, float)) and temperature == 0)
     may_penalize = not (isinstance(repetition_penalty, (int, float)) and repetition_penalty == 1)
+    never = never_generated(model.config.pad_id, model.config.start_id, model.config.end_id)
     may_forbid = not (isinstance(min_length, int) and min_length == 0)
     temperature = by_row(temperature, tf.float32)
     room = positions_left(model.config.max_sequence_length, prompt_lengths)
@@ -154,6 +155,8 @@ def search(
         if may_penalize:
             penalized = tf.where(logits > 0, logits / penalty_factor, logits * penalty_factor)
             logits = tf.where(seen, penalized, logits)
+        for one in never:
+            logits = tf.where(tf.range(logits.shape[-1]) == one, IMPOSSIBLE, logits)
         if may_forbid:
             is_end = tf.range(logits.shape[-1]) == model.config.end_id
             logits = tf.where(is_end & (length < forbidden_until), IMPOSSIBLE, logits)

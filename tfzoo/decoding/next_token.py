@@ -13,7 +13,12 @@ from tfzoo.decoding.config import PRIME, ROUND_CONSTANTS, DecodingConfig
 
 
 def next_token(
-    logits: np.ndarray, config: DecodingConfig, seen: Collection[int], num_generated: int, end_id: int
+    logits: np.ndarray,
+    config: DecodingConfig,
+    seen: Collection[int],
+    num_generated: int,
+    end_id: int,
+    never: Collection[int] = (),
 ) -> int:
     """Chooses greedily, or samples if `temperature` is above 0.
 
@@ -23,6 +28,7 @@ def next_token(
         seen: ids in the prompt and generated before.
         num_generated: tokens generated before.
         end_id: which token `min_length` keeps back.
+        never: ids that are kept back always, see `never_generated`.
     """
     logits = np.array(logits, np.float32)
     if config.repetition_penalty != 1:
@@ -31,6 +37,7 @@ def next_token(
         logits[ids] = np.where(logits[ids] > 0, logits[ids] / penalty, logits[ids] * penalty)
     if num_generated < config.min_length:
         logits[end_id] = -1e9
+    logits[[*never]] = -1e9
     if config.temperature == 0:
         return int(logits.argmax())
     return _sample(logits, config, num_generated)

@@ -10,20 +10,26 @@ import shutil
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 from absl import logging
 
 from tfzoo.demo import onnxruntime_web
 from tfzoo.errors import ArtifactError, UsageError
+from tfzoo.models.config import BertTask
 from tfzoo.runtime.artifact import MANIFEST, read_manifest
 from tfzoo.runtime.onnx_names import DECODER, ENCODER, GENERATE, MODEL
 
 PAGE = Path(__file__).parent / "page"
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-GRAPHS = {"seq2seq": (GENERATE, ENCODER, DECODER), "causal_lm": (GENERATE, MODEL)}  # by task, what the page runs
+# By task, what the page runs.
+GRAPHS = {
+    "seq2seq": (GENERATE, ENCODER, DECODER),
+    "causal_lm": (GENERATE, MODEL),
+    **dict.fromkeys(get_args(BertTask), (MODEL,)),
+}
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -4,6 +4,15 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["likelihood", "text_metrics"],
+    submodules=[
+        "classification",
+        "encoder",
+        "entities",
+        "forced",
+        "likelihood",
+        "sentences",
+        "squad",
+        "text_metrics",
+    ],
     submod_attrs={"config": ["EvaluationConfig"], "perplexity": ["perplexity"], "text_metrics": ["score"]},
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -47,16 +47,38 @@ def likelihood(
 
 
 def _batches(examples: list[tuple[str, list[int]]], tokenizer: TokenizerPair, max_length: int) -> Iterator[Batch]:
-    target = tokenizer.target
     for first in range(0, len(examples), BATCH_SIZE):
         sources, rows = zip(*examples[first : first + BATCH_SIZE], strict=True)
-        labels = padded(rows, target.pad_id)
-        weights = padded([[1] * len(row) for row in rows], 0)
-        start = np.full((len(rows), 1), target.start_id, np.int32)
-        shifted = np.concatenate([start, labels[:, :-1]], axis=1)
-        inputs = encode_sources(sources, tokenizer, max_length, weights)
-        inputs["decoder_token_ids"] = np.where(weights > 0, shifted, np.int32(target.pad_id))
-        yield inputs, labels, weights
+        yield seq2seq_batch(sources, rows, tokenizer, max_length)
+
+
+def seq2seq_batch(
+    sources: Sequence[str], rows: Sequence[Sequence[int]], tokenizer: TokenizerPair, max_length: int
+) -> Batch:
+    """Returns what scores given targets.
+
+    Args:
+        sources: B texts; a longer one than `max_length` tokens loses its tail.
+        rows: ids of B targets, the end token included.
+        tokenizer: of both sides.
+        max_length: longest source in tokens.
+    """
+    target = tokenizer.target
+    labels = padded(rows, target.pad_id)
+    weights = padded([[1] * len(row) for row in rows], 0)
+    start = np.full((len(rows), 1), target.start_id, np.int32)
+    shifted = np.concatenate([start, labels[:, :-1]], axis=1)
+    inputs = encode_sources(sources, tokenizer, max_length, weights)
+    inputs["decoder_token_ids"] = np.where(weights > 0, shifted, np.int32(target.pad_id))
+    return inputs, labels, weights
+
+
+def label_log_probs(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, V) logits and (N,) labels -> (N,) float64 log-probabilities, nats."""
+    scores = scores.astype(np.float64)
+    highest = scores.max(axis=-1, keepdims=True)
+    normalizer = highest[:, 0] + np.log(np.exp(scores - highest).sum(axis=-1))
+    return np.take_along_axis(scores, labels[:, np.newaxis], axis=-1)[:, 0] - normalizer
 
 
 def token_likelihood(logits: Logits, batches: Iterable[Batch]) -> dict[str, float]:
@@ -72,12 +94,9 @@ def token_likelihood(logits: Logits, batches: Iterable[Batch]) -> dict[str, floa
     loss, num_correct, num_tokens = 0.0, 0, 0
     for inputs, labels, weights in batches:
         counts = weights > 0
-        scores = logits(inputs)[counts].astype(np.float64)  # (N, V)
+        scores = logits(inputs)[counts]  # (N, V)
         labels = labels[counts]
-        highest = scores.max(axis=-1, keepdims=True)
-        normalizer = highest[:, 0] + np.log(np.exp(scores - highest).sum(axis=-1))
-        of_label = np.take_along_axis(scores, labels[:, np.newaxis], axis=-1)[:, 0]
-        loss += float((normalizer - of_label).sum())
+        loss -= float(label_log_probs(scores, labels).sum())
         num_correct += int((scores.argmax(axis=-1) == labels).sum())
         num_tokens += len(labels)
     return {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader as lazy
 
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.decoding.config import AnswerConfig, DecodingConfig
 
 if TYPE_CHECKING:
     import keras
@@ -30,10 +30,10 @@ class _CallableModule(types.ModuleType):
         output_dir: str | os.PathLike[str],
         formats: Sequence[str] = ("saved_model", "onnx"),
         *,
-        decoding: DecodingConfig | None = None,
+        decoding: DecodingConfig | AnswerConfig | None = None,
         recipe: dict[str, Any] | None = None,
         metrics: dict[str, Any] | None = None,
-        texts: Sequence[str] = (),
+        texts: Sequence[str | tuple[str, str]] = (),
     ) -> dict[str, Any]:
         """Exports a model and proves each format equal to it; `tfzoo.export.exporter.export` says all."""
         from tfzoo.export.exporter import export

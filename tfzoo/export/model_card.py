@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tfzoo.export.model_card_encoder import ENCODER_KINDS, ENCODER_PIPELINES, encoder_use
 from tfzoo.runtime import onnx_names
-from tfzoo.runtime.tasks import TASKS
+from tfzoo.runtime.artifact import head_of
+from tfzoo.runtime.encoder import ENCODER_TASKS
 
-_PIPELINES = {"seq2seq": "text2text-generation", "causal_lm": "text-generation"}
-_KINDS = {"seq2seq": "sequence-to-sequence model", "causal_lm": "language model"}
+_PIPELINES = {"seq2seq": "text2text-generation", "causal_lm": "text-generation", **ENCODER_PIPELINES}
+_KINDS = {"seq2seq": "sequence-to-sequence model", "causal_lm": "language model", **ENCODER_KINDS}
 
 
 def model_card(manifest: dict[str, Any]) -> str:
@@ -18,7 +20,8 @@ def model_card(manifest: dict[str, Any]) -> str:
     Args:
         manifest: an artifact's manifest, with its proof.
     """
-    sections = [_header(manifest), _use(manifest), _metrics(manifest), _proof(manifest)]
+    use = encoder_use if manifest["task"] in ENCODER_TASKS else _use
+    sections = [_header(manifest), use(manifest), _metrics(manifest), _proof(manifest)]
     return "\n".join(section for section in sections if section)
 
 
@@ -41,7 +44,7 @@ Exported by tfzoo {manifest["versions"]["tfzoo"]} with TensorFlow {manifest["ver
 def _use(manifest: dict[str, Any]) -> str:
     name, texts = manifest["name"], manifest["golden"]["texts"]
     greedy = manifest["golden"]["searches"]["greedy"]
-    text_input = TASKS[manifest["task"]].text_input
+    (text_input,) = head_of(manifest).text_inputs
     gives = {"seq2seq": "gives", "causal_lm": "goes on with"}[manifest["task"]]
     parts = [
         f"""## Use
@@ -78,9 +81,10 @@ row. `tokens` takes ids padded with {manifest["pad_id"]} and gives logits.
 
 
 def _architecture(manifest: dict[str, Any]) -> str:
-    """What a loop over the graphs carries: "encoder_decoder", "decoder" (keys and values) or "recurrent" (states)."""
+    """What a loop over the graphs carries: keys and values, or recurrent states."""
     if manifest["task"] == "seq2seq":
-        return "encoder_decoder"
+        first_call = manifest["onnx"][onnx_names.DECODER]["inputs"]
+        return "encoder_decoder" if "use_cache_branch" in first_call else "recurrent_encoder_decoder"
     inputs = manifest["onnx"][onnx_names.MODEL]["inputs"]
     return "decoder" if any(name.startswith("past_key_values") for name in inputs) else "recurrent"
 
@@ -181,12 +185,31 @@ Hugging Face's model classes have no such architecture; its tokenizer opens ther
 """
 
 
-_HUGGING_FACE = {"encoder_decoder": _encoder_decoder, "decoder": _decoder, "recurrent": _recurrent}
+def _recurrent_encoder_decoder(manifest: dict[str, Any]) -> str:
+    return """
+Hugging Face's model classes have no such architecture; its tokenizers open there, by each `tokenizer.json`.
+`tokenizer_vectors.json` holds texts with their ids for a tokenizer of your own, and says where they are known to
+differ.
+"""
+
+
+_HUGGING_FACE = {
+    "encoder_decoder": _encoder_decoder,
+    "recurrent_encoder_decoder": _recurrent_encoder_decoder,
+    "decoder": _decoder,
+    "recurrent": _recurrent,
+}
 _LOOPS = {
     "encoder_decoder": f"""`{onnx_names.ENCODER}` and
 `{onnx_names.DECODER}` are for a loop of your own. manifest.json lists inputs and outputs. The loop: the first
 call of the decoder has the start token, `use_cache_branch` [false] and each `past_key_values.*` of length 0; a later
 one has the token before, [true] and what came out as `present.*`.
+""",
+    "recurrent_encoder_decoder": f"""`{onnx_names.ENCODER}` and
+`{onnx_names.DECODER}` are for a loop of your own. manifest.json lists inputs and outputs. The loop: the first
+call of the decoder has the start token, the encoder's mask, and what came out of the encoder as `present.*` in the
+`past_*` of the same name; a later one has the token before, and in place of those that came out of the decoder as
+`present.*` these. Sources of unequal length are padded behind.
 """,
     "decoder": f"""`{onnx_names.MODEL}` is for a loop of your own.
 manifest.json lists inputs and outputs. The loop: the first call has the prompt, an `attention_mask` of ones and each
@@ -220,10 +243,16 @@ def _proof(manifest: dict[str, Any]) -> str:
     return f"""## Proof
 
 Before this folder existed, every format was compared with the Keras model: logits within {proof["logits_tolerance"]:g}
-(in proportion for logits above 1), and the same tokens by {", ".join(manifest["golden"]["searches"])} search for
+(in proportion for logits above 1), and {_same_answers(manifest)} for
 {len(manifest["golden"]["texts"])} texts. `tfzoo verify {manifest["name"]}` repeats it without the model.
 
 | format | probe | largest difference of a logit |
 |---|---|---|
 {chr(10).join(rows)}
 """
+
+
+def _same_answers(manifest: dict[str, Any]) -> str:
+    if "searches" in manifest["golden"]:
+        return f"the same tokens by {', '.join(manifest['golden']['searches'])} search"
+    return f"the same answers, scores within {manifest['proof']['score_tolerance']:g},"

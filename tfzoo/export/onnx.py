@@ -20,6 +20,7 @@ from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.errors import ArtifactError, one_line
 from tfzoo.export.onnx_passes import (
     count_operators,
+    divide_before_erf,
     hoist_loop_invariants,
     name_axes,
     share_initializers,
@@ -34,9 +35,9 @@ OPSET = 18
 # What ONNX Runtime runs on CPU and in the browser, and what our models and search loops consist of.
 ALLOWED_OPERATORS = frozenset(
     """Add And Cast Concat ConstantOfShape CumSum Div Equal Erf Expand Gather GatherElements GatherND Gemm Greater
-    GreaterOrEqual Identity If LSTM Less LessOrEqual LogSoftmax Loop MatMul Max Min Mod Mul Neg Not Or Pad Pow Range
-    ReduceMax ReduceMean ReduceSum Relu Reshape ScatterND Shape Slice Softmax Split Sqrt Squeeze Sub Tanh Tile TopK
-    Transpose Unsqueeze Where""".split()
+    GreaterOrEqual GRU Identity If LSTM Less LessOrEqual LogSoftmax Loop MatMul Max Min Mod Mul Neg Not Or Pad Pow Range
+    ReduceMax ReduceMean ReduceSum Relu Reshape ScatterND Shape Sigmoid Slice Softmax Split Sqrt Squeeze Sub Tanh Tile
+    TopK Transpose Unsqueeze Where""".split()
 )
 
 # tf2onnx' rewrites, less those for operators that we do not use, which cost a quarter of a conversion, and less
@@ -116,6 +117,7 @@ def convert(
     hoist_loop_invariants(model.graph)
     share_initializers(model.graph)
     transpose_initializers(model.graph)
+    divide_before_erf(model.graph)
     _order(model.graph.input, names)
     name_axes(model, axes)
     model.producer_name = "tfzoo"

@@ -6,8 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
+
+_SQUARE_ROOT_OF_2 = "square_root_of_2"
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -169,3 +172,39 @@ def transpose_initializers(graph: onnx.GraphProto) -> int:
     for node in reversed(nodes):
         graph.node.insert(0, node)
     return len(nodes)
+
+
+def divide_before_erf(graph: onnx.GraphProto) -> int:
+    """Divides by the square root of 2 before each Erf, where TensorFlow has made that a product with its inverse.
+
+    ONNX Runtime takes x * (1 + Erf(x / sqrt(2))) / 2 for one operator, Gelu, and knows it by the division.
+
+    Args:
+        graph: changed in place, with all graphs inside it.
+
+    Returns: the number of divisions.
+    """
+    factors = {
+        tensor.name
+        for inner in subgraphs(graph)
+        for tensor in inner.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+        and not tensor.dims
+        and np.isclose(numpy_helper.to_array(tensor), 0.5**0.5, rtol=1e-6, atol=0)
+    }
+    num_divisions = 0
+    for inner in subgraphs(graph):
+        before_erf = {node.input[0] for node in inner.node if node.op_type == "Erf"}
+        for node in inner.node:
+            others = [name for name in node.input if name not in factors]
+            if node.op_type == "Mul" and node.output[0] in before_erf and len(others) == 1:
+                node.op_type = "Div"
+                node.input[:] = [*others, _SQUARE_ROOT_OF_2]
+                num_divisions += 1
+    if num_divisions:
+        graph.initializer.append(numpy_helper.from_array(np.array(2**0.5, np.float32), _SQUARE_ROOT_OF_2))
+    read = {name for inner in subgraphs(graph) for node in inner.node for name in node.input}
+    for inner in subgraphs(graph):
+        for tensor in [one for one in inner.initializer if one.name in factors - read]:
+            inner.initializer.remove(tensor)  # ONNX Runtime would warn of it
+    return num_divisions

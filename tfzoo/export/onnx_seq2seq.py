@@ -11,10 +11,10 @@ from tfzoo.decoding.generate import search
 from tfzoo.export.onnx import HUGGING_FACE_IDS, IDS, SEARCH_AXES, convert
 from tfzoo.runtime.onnx_names import past_name, present_name
 
-_SOURCE_AXES = ("batch", "encoder_sequence_length")
+SOURCE_AXES = ("batch", "encoder_sequence_length")
 
 
-def _masked(model: keras.Model, input_ids: tf.Tensor, attention_mask: tf.Tensor) -> tf.Tensor:
+def masked(model: keras.Model, input_ids: tf.Tensor, attention_mask: tf.Tensor) -> tf.Tensor:
     """The model reads padding from the ids; Hugging Face's callers say it by a mask."""
     return tf.where(attention_mask > 0, tf.cast(input_ids, tf.int32), model.config.pad_id)
 
@@ -23,7 +23,7 @@ def encoder(model: keras.Model) -> onnx.ModelProto:
     """Source ids and their mask -> `last_hidden_state` (B, S, D)."""
 
     def encode(input_ids: tf.Tensor, attention_mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        token_ids = _masked(model, input_ids, attention_mask)
+        token_ids = masked(model, input_ids, attention_mask)
         padding_mask = tf.cast(token_ids != model.config.pad_id, tf.int32)
         return {"last_hidden_state": model.encode(token_ids, padding_mask)}
 
@@ -31,9 +31,9 @@ def encoder(model: keras.Model) -> onnx.ModelProto:
         encode,
         {"input_ids": HUGGING_FACE_IDS, "attention_mask": HUGGING_FACE_IDS},
         {
-            "input_ids": _SOURCE_AXES,
-            "attention_mask": _SOURCE_AXES,
-            "last_hidden_state": (*_SOURCE_AXES, model.config.hidden_dim),
+            "input_ids": SOURCE_AXES,
+            "attention_mask": SOURCE_AXES,
+            "last_hidden_state": (*SOURCE_AXES, model.config.hidden_dim),
         },
     )
 
@@ -95,8 +95,8 @@ def decoder(model: keras.Model) -> onnx.ModelProto:
         inputs,
         {
             "input_ids": ("batch", "decoder_sequence_length"),
-            "encoder_attention_mask": _SOURCE_AXES,
-            "encoder_hidden_states": (*_SOURCE_AXES, config.hidden_dim),
+            "encoder_attention_mask": SOURCE_AXES,
+            "encoder_hidden_states": (*SOURCE_AXES, config.hidden_dim),
             "use_cache_branch": (1,),
             "logits": ("batch", "decoder_sequence_length", config.vocabulary_size),
             **{
@@ -115,7 +115,7 @@ def generator(model: keras.Model) -> onnx.ModelProto:
     """Searches over sources that are padded on the right, with options by row."""
 
     def generate(input_ids: tf.Tensor, attention_mask: tf.Tensor, *options: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = {"encoder_token_ids": _masked(model, input_ids, attention_mask)}
+        inputs = {"encoder_token_ids": masked(model, input_ids, attention_mask)}
         found = search(model, inputs, **dict(zip(ROW_OPTIONS, options, strict=True)))
         return {"sequences": found["token_ids"], "log_probs": found["log_probs"], "scores": found["scores"]}
 
@@ -127,8 +127,8 @@ def generator(model: keras.Model) -> onnx.ModelProto:
             **{name: tf.TensorSpec((None,), dtype) for name, dtype in ROW_OPTIONS.items()},
         },
         {
-            "input_ids": _SOURCE_AXES,
-            "attention_mask": _SOURCE_AXES,
+            "input_ids": SOURCE_AXES,
+            "attention_mask": SOURCE_AXES,
             **SEARCH_AXES,
         },
     )

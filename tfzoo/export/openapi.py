@@ -57,7 +57,8 @@ def openapi(
     asked, answered = [], []
     examples: dict[str, Any] = {}
     example_answers: dict[str, Any] = {}
-    for signature, table in signatures.items():
+    predicted = {name: table for name, table in signatures.items() if name != "classify"}  # it has a path of its own
+    for signature, table in predicted.items():
         title = "".join(part.capitalize() for part in re.split(r"\W|_", signature))
         schemas |= _schemas(signature, title, table, meanings[signature])
         asked += [f"{title}Columns", f"{title}Rows"]
@@ -82,7 +83,7 @@ def openapi(
                     "summary": "Runs one signature.",
                     "description": "\n\n".join(
                         [
-                            *(f"**{key}**: {meanings[key]}" for key in signatures),
+                            *(f"**{key}**: {meanings[key]}" for key in predicted),
                             f"With serving/batching.config a request has at most {BATCH_SIZE} rows.",
                         ]
                     ),
@@ -101,8 +102,49 @@ def openapi(
                     },
                 }
             },
+            **(_classify(base, requests, answers, meanings["classify"]) if "classify" in signatures else {}),
         },
         "components": {"schemas": schemas},
+    }
+
+
+def _classify(
+    base: str, requests: dict[str, Arrays], answers: dict[str, Arrays], meaning: str
+) -> dict[str, dict[str, Any]]:
+    """The path of the classification API: features of each example in, pairs of class and score out."""
+    columns = {name: to_json(name, value) for name, value in requests["serving_default"].items()}
+    examples = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    found = (to_json(name, answers["classify"][name]) for name in ("classes", "scores"))
+    results = [[list(pair) for pair in zip(*row, strict=True)] for row in zip(*found, strict=True)]
+    features = _object({name: {"anyOf": [_JSON_TYPES["string"], _BYTES]} for name in columns})
+    asked = _object(
+        {
+            "signature_name": {"const": "classify"},
+            "examples": {"type": "array", "items": features, "minItems": 1},
+        }
+    )
+    pair = {"type": "array", "prefixItems": [_JSON_TYPES["string"], _JSON_TYPES["float32"]], "items": False}
+    answered = _object({"results": {"type": "array", "items": {"type": "array", "items": pair}}})
+    request = {"schema": asked, "example": {"signature_name": "classify", "examples": examples}}
+    response = {"schema": answered, "example": {"results": results}}
+    return {
+        f"{base}:classify": {
+            "post": {
+                "operationId": "classify",
+                "summary": "Classifies examples.",
+                "description": meaning,
+                "requestBody": {"required": True, "content": {"application/json": request}},
+                "responses": {
+                    "200": {
+                        "description": "For each example its classes with their scores, best first.",
+                        "content": {"application/json": response},
+                    },
+                    "400": _error("The request does not fit the signature."),
+                    "404": _error("The server has no such model."),
+                    "503": _error("The queue of a batching server is full."),
+                },
+            }
+        }
     }
 
 

@@ -10,17 +10,20 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.decoding.config import AnswerConfig, DecodingConfig
 from tfzoo.errors import ArtifactError
 from tfzoo.export.quiet import only_errors
 from tfzoo.export.signatures import Signature, signatures
+from tfzoo.export.signatures_encoder import encoder_signatures
 from tfzoo.text import TokenizerPair
 
 # The folder TF Serving looks for: the version number below the model's name.
 VERSION_FOLDER = "1"
 
 
-def write_saved_model(model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingConfig, directory: str) -> None:
+def write_saved_model(
+    model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingConfig | AnswerConfig | None, directory: str
+) -> None:
     """Writes `directory`/1, a TF Serving version folder.
 
     `keras.export.ExportArchive` and not `tf.saved_model.save`: with the latter, Keras' variables load in Python and
@@ -29,14 +32,18 @@ def write_saved_model(model: keras.Model, tokenizer: TokenizerPair, decoding: De
     Args:
         model: a zoo model.
         tokenizer: its tokenizers.
-        decoding: how the default signature searches.
+        decoding: how the default signature searches, of a model that does.
         directory: an artifact under construction.
     """
     archive = keras.export.ExportArchive()
     # The archive tracks the variables that the signatures use. Tracking the model too would store each a second time.
     for side in {id(one): one for one in (tokenizer.source, tokenizer.target)}.values():
         archive.track(side.trackable())
-    for name, signature in signatures(model, tokenizer, decoding).items():
+    if isinstance(decoding, DecodingConfig):
+        made = signatures(model, tokenizer, decoding)
+    else:
+        made = encoder_signatures(model, tokenizer, decoding)
+    for name, signature in made.items():
         archive.add_endpoint(name, _traced_once(signature))
     with only_errors("absl"):
         archive.write_out(os.path.join(directory, VERSION_FOLDER), verbose=False)

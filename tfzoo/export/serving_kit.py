@@ -43,7 +43,7 @@ _FILES = (
     "client_node.mjs",
 )
 _TRITON_FILE = "triton/config.pbtxt"
-_TRITON_TYPES = {"int32": "TYPE_INT32", "float32": "TYPE_FP32"}
+_TRITON_TYPES = {"int32": "TYPE_INT32", "int64": "TYPE_INT64", "float32": "TYPE_FP32"}
 _SERVER_MEMORY = 512  # MiB, for the server itself
 
 
@@ -86,7 +86,11 @@ def write_serving_kit(directory: Path, manifest: dict[str, Any]) -> None:
     values = _values(manifest, list(default))
     files = list(_FILES)
     if "onnx" in manifest["formats"]:
-        values["triton_tensors"] = _triton_tensors(manifest["onnx"][onnx_names.GENERATE])
+        graphs = manifest["onnx"]
+        path = onnx_names.GENERATE if onnx_names.GENERATE in graphs else onnx_names.MODEL
+        values["graph"] = path
+        values["graph_outputs"] = "token ids" if path == onnx_names.GENERATE else "what the model computes"
+        values["triton_tensors"] = _triton_tensors(graphs[path])
         files.append(_TRITON_FILE)
     for name in files:
         _write(folder, name, values)

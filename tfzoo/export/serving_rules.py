@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfzoo.errors import ArtifactMismatch
 from tfzoo.export import warm_up
+from tfzoo.export.outputs import compare_outputs
 from tfzoo.export.saved_model import VERSION_FOLDER, count_operators, meta_graph
 from tfzoo.export.served_model import Arrays, ServedModel, from_json, to_json
 
 REQUEST, RESPONSE = "serving/request.json", "serving/response.json"
-# In nats; another machine's float32 sums over a whole sequence.
-TOLERANCE = 1e-3
 
 # Operators of TensorFlow Text that the servers have linked for years. What is newer (RoundRobinTrim, for one) or comes
 # from another library is missing there, and the model does not load.
@@ -51,8 +49,12 @@ def check_graph(directory: Path) -> None:
     check_not_compiled(graph.graph_def)
 
 
-def check(directory: Path) -> dict[str, Any]:
+def check(directory: Path, ranked: str | None = None) -> dict[str, Any]:
     """Holds an artifact with a SavedModel to all the rules: its files, the golden request, the warm-up requests.
+
+    Args:
+        directory: an artifact, perhaps under construction.
+        ranked: see `compare_outputs`.
 
     Returns: `max_difference` of a golden number, and `num_warm_up_requests`.
 
@@ -63,7 +65,7 @@ def check(directory: Path) -> dict[str, Any]:
     check_graph(directory)
     with ServedModel(directory / VERSION_FOLDER) as server:
         return {
-            "max_difference": check_golden(directory, server),
+            "max_difference": check_golden(directory, server, ranked),
             "num_warm_up_requests": check_warm_up(directory / VERSION_FOLDER, server),
         }
 
@@ -158,7 +160,7 @@ def check_not_compiled(graph: Any) -> None:
             )
 
 
-def check_golden(directory: Path, server: ServedModel) -> float:
+def check_golden(directory: Path, server: ServedModel, ranked: str | None = None) -> float:
     """Sends serving/request.json and compares with serving/response.json.
 
     Returns: the largest difference of a number.
@@ -175,23 +177,10 @@ def check_golden(directory: Path, server: ServedModel) -> float:
     }
     outputs = server.run(signature, inputs)
     check_outputs(signature, inputs, outputs)
-    largest = 0.0
     columns = response["outputs"] if len(outputs) > 1 else {next(iter(outputs)): response["outputs"]}
-    for name, expected in columns.items():
-        found = outputs[name]
-        if found.dtype == object:
-            if to_json(name, found) != expected:
-                raise ArtifactMismatch(
-                    f"{REQUEST} is answered with {name} {to_json(name, found)} instead of {expected}."
-                )
-            continue
-        difference = float(np.abs(found - np.array(expected)).max(initial=0.0))
-        if found.shape != np.shape(expected) or not difference <= TOLERANCE:
-            raise ArtifactMismatch(
-                f"{REQUEST}: {name} differs by {difference:.2g}, more than the tolerance of {TOLERANCE:g}."
-            )
-        largest = max(largest, difference)
-    return largest
+    found = {name: to_json(name, value) for name, value in outputs.items()}
+    texts = [*zip(*request["inputs"].values(), strict=True)]
+    return compare_outputs(REQUEST, texts, found, columns, ranked)
 
 
 def check_warm_up(version_folder: Path, server: ServedModel) -> int:

@@ -12,12 +12,17 @@ import numpy as np
 
 from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.export.served_model import Arrays
-from tfzoo.runtime.tasks import TASKS
+from tfzoo.export.serving_encoder import encoder_meanings, encoder_requests
+from tfzoo.runtime.artifact import head_of
+from tfzoo.runtime.encoder import ENCODER_TASKS
+from tfzoo.runtime.head import text_columns
 
 
 def requests(manifest: dict[str, Any]) -> dict[str, Arrays]:
-    """Signature name -> one batch of inputs, of a model that generates."""
-    texts = {TASKS[manifest["task"]].text_input: np.array([text.encode() for text in _texts(manifest)], object)}
+    """Signature name -> one batch of inputs."""
+    if manifest["task"] in ENCODER_TASKS:
+        return encoder_requests(manifest)
+    texts = text_columns(_texts(manifest), head_of(manifest))
     searches = [search["options"] for search in manifest["golden"]["searches"].values()]
     # One row for each kind of search, as a server that merges requests would put them together.
     rows = [searches[index % len(searches)] for index in range(len(_texts(manifest)))]
@@ -53,7 +58,8 @@ def _token_ids(manifest: dict[str, Any]) -> Arrays:
 
 def meanings(manifest: dict[str, Any]) -> dict[str, str]:
     """Signature name -> what it answers, in Markdown."""
-    return {"seq2seq": _seq2seq_meanings, "causal_lm": _causal_lm_meanings}[manifest["task"]](manifest)
+    makers = {"seq2seq": _seq2seq_meanings, "causal_lm": _causal_lm_meanings}
+    return makers.get(manifest["task"], encoder_meanings)(manifest)
 
 
 def _search(manifest: dict[str, Any]) -> str:

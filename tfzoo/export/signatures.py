@@ -17,7 +17,7 @@ import tensorflow as tf
 from tfzoo.data.examples import encode_prompt, encode_source
 from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig, positions_left
 from tfzoo.decoding.generate import generate, search
-from tfzoo.runtime.tasks import TASKS
+from tfzoo.runtime.head import Head
 from tfzoo.text import TokenizerPair
 
 
@@ -47,7 +47,6 @@ def signatures(model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingC
         `tokenize`: TEXT (B,) string -> INPUTS (B, S) int32, padded: sources with the end token, or prompts.
         `detokenize`: `token_ids` (B, T) int32 of the answer's side, padded -> `outputs` (B,) string.
     """
-    task = TASKS[model.task]
     encode = {"seq2seq": _sources, "causal_lm": _prompts}[model.task]
 
     def serve(text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -72,7 +71,8 @@ def signatures(model: keras.Model, tokenizer: TokenizerPair, decoding: DecodingC
     def detokenize(token_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": tokenizer.target.detokenize(token_ids)}
 
-    text_spec = tf.TensorSpec((None,), tf.string, name=task.text_input)
+    (text_input,) = Head.of(model.config).text_inputs
+    text_spec = tf.TensorSpec((None,), tf.string, name=text_input)
     option_specs = [tf.TensorSpec((None,), dtype, name=name) for name, dtype in ROW_OPTIONS.items()]
     return {
         "serving_default": Signature(serve, [text_spec]),

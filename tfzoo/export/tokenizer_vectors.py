@@ -7,6 +7,7 @@ Python, and the SavedModel, whose `tokenize` and `detokenize` signatures run in 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,19 @@ from typing import Any
 import numpy as np
 
 from tfzoo.errors import ArtifactError, ArtifactMismatch
+from tfzoo.runtime.encoder import ENCODER_TASKS
 from tfzoo.runtime.predictor import Backend
 from tfzoo.runtime.saved_model import SavedModelBackend
 from tfzoo.runtime.tasks import padded
 from tfzoo.text import Tokenizer, TokenizerPair
-from tfzoo.text.conformance import KNOWN_DIFFERENCES, vectors
+from tfzoo.text.conformance import known_differences, vectors
+from tfzoo.text.special_tokens import BERT_MASK
 
 FILE = "tokenizer_vectors.json"
+
+# Texts that a task does not read as they are: a mask is no text, and a word ends at white space that BERT drops.
+_NOTHING = re.compile(r"(?!)")
+_READ_OTHERWISE = {"fill_mask": re.compile(re.escape(BERT_MASK)), "token_classification": re.compile(r"[\v\f]")}
 
 Vector = dict[str, Any]  # see `tfzoo.text.conformance.Vectors`
 
@@ -35,8 +42,9 @@ def write_vectors(directory: Path, tokenizer: TokenizerPair, texts: Sequence[str
 
     Returns: the path of each `tokenizer.json` in the artifact; one when source and target share it.
     """
-    lines = ["{", f'"known_differences": {json.dumps(KNOWN_DIFFERENCES)},', '"tokenizers": [']
     sides = _sides(tokenizer)
+    known = {group: one for side in sides.values() for group, one in known_differences(side).items()}
+    lines = ["{", f'"known_differences": {json.dumps(known)},', '"tokenizers": [']
     for number, (path, one) in enumerate(sides.items(), start=1):
         made = vectors(one, texts if one is tokenizer.source else ())
         header = {"path": path, "end_id": one.end_id, "vocabulary_size": one.vocabulary_size}
@@ -79,6 +87,8 @@ def check_vectors(directory: Path, backend: Backend, max_length: int) -> int:
         raise ArtifactMismatch(f"{directory / FILE} has no vectors for {sorted(missing)[0]}; export the model again.")
     if isinstance(backend, SavedModelBackend):
         source, target = (recorded[_path(tokenizer, side)] for side in ("source", "target"))
+        if backend.head.task in ENCODER_TASKS:
+            return _check_segments(backend, source["encode"], tokenizer.source)
         num_encoded = _check_tokenize(backend, source["encode"], tokenizer, max_length)
         return num_encoded + _check_detokenize(backend, target["decode"], tokenizer.target)
     for path, one in _sides(tokenizer).items():
@@ -104,6 +114,24 @@ def _check_tokenize(backend: SavedModelBackend, encode: list[Vector], tokenizer:
         token_ids = found["encoder_token_ids"]
     expected = padded(rows, source.pad_id)
     _compare("the signature `tokenize`", "text", _with_ids(encode, expected), token_ids.tolist())
+    return len(encode)
+
+
+def _check_segments(backend: SavedModelBackend, encode: list[Vector], tokenizer: Tokenizer) -> int:
+    """The graph puts [CLS] before a text and [SEP] behind it, and cuts it between them; a second text is empty here."""
+    head = backend.head
+    encode = [vector for vector in encode if not _READ_OTHERWISE.get(head.task, _NOTHING).search(vector["text"])]
+    num_ends = head.num_texts
+    ends = [tokenizer.end_id] * num_ends
+    rows = [[tokenizer.start_id, *vector["ids"][: head.max_length - 1 - num_ends], *ends] for vector in encode]
+    found = backend.tokenize([vector["text"] if num_ends == 1 else (vector["text"], "") for vector in encode])
+    expected = {
+        "token_ids": padded(rows, tokenizer.pad_id),
+        "padding_mask": padded([[1] * len(row) for row in rows], 0),
+        "segment_ids": padded([[0] * (len(row) - 1) + [num_ends - 1] for row in rows], 0),
+    }
+    for name, values in expected.items():
+        _compare(f"the signature `tokenize`, {name},", "text", _with_ids(encode, values), found[name].tolist())
     return len(encode)
 
 

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.decoding.config import DecodingConfig
 from tfzoo.errors import CheckpointError, RecipeError
 from tfzoo.evaluation.config import EvaluationConfig
 from tfzoo.export.huggingface import GPT2_DROPOUTS, GPT2_FIELDS, GPT2_FIXED
+from tfzoo.interop.hf_tables import Tensor, check_fixed, check_vocabulary, read_dropout, read_fields
 from tfzoo.models.config import GPT2Config
 from tfzoo.recipes.recipe import Recipe
 from tfzoo.text import BytePairTokenizer
 from tfzoo.text.config import TokenizerConfig
 from tfzoo.training.config import TrainingConfig
 
-EXAMPLES = (
-    "The weather today is",
-    "In a small village by the sea,",
-    "Question: How many days are there in a week?\nAnswer:",
-    "The most important thing about a good book is that",
-    "She opened the door and",
-)
-
-# Before every name but the output projection's; left out where the base model alone was saved.
+# Before the names of the base model; left out where it alone was saved.
 PREFIX = "transformer."
+HEADS = re.compile(r"lm_head\..*")
 # Masks, not weights; older versions saved them.
 IGNORED = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 # A copy of another tensor, which may be there.
 TIED = {"lm_head.weight": "wte.weight"}
+RENAMED: dict[str, str] = {}
 
 
-class Tensor(NamedTuple):
-    """One tensor of theirs.
-
-    parts: variables of ours that stand in it side by side, on its last axis; shape: its own.
-    """
-
-    parts: tuple[str, ...]
-    shape: tuple[int, ...]
+def examples(config: GPT2Config) -> tuple[str, ...]:
+    """Returns a few prompts for the proof of an export."""
+    return (
+        "The weather today is",
+        "In a small village by the sea,",
+        "Question: How many days are there in a week?\nAnswer:",
+        "The most important thing about a good book is that",
+        "She opened the door and",
+    )
 
 
 def tensors(config: GPT2Config) -> dict[str, Tensor]:
@@ -78,24 +74,12 @@ def read_config(plain: Mapping[str, Any], tokenizer: Any) -> GPT2Config:
     Raises:
         CheckpointError: an option that our GPT-2 does not have, a number out of its range, or another tokenizer.
     """
-    for name, value in GPT2_FIXED.items():
-        if plain.get(name, value) != value:
-            raise CheckpointError(f"{name} is {plain[name]!r}, and this GPT-2 has {value!r} alone")
-    dropouts = {name: plain.get(name, 0.1) for name in GPT2_DROPOUTS}
-    if len(set(dropouts.values())) > 1:
-        found = ", ".join(f"{name} is {value!r}" for name, value in dropouts.items())
-        raise CheckpointError(f"{found}, and this GPT-2 has one dropout; set them alike, the weights stay the same")
-    fields = {ours: plain.get(theirs, default) for ours, (theirs, default) in GPT2_FIELDS.items()}
-    for ours, (theirs, default) in GPT2_FIELDS.items():
-        if isinstance(fields[ours], bool) or not isinstance(fields[ours], type(default)):
-            raise CheckpointError(f"{theirs} is {fields[ours]!r}, and must be like {default!r}")
+    check_fixed(plain, GPT2_FIXED, "GPT-2")
+    dropout = read_dropout(plain, GPT2_DROPOUTS, "GPT-2")
+    fields = read_fields(plain, GPT2_FIELDS)
     if not isinstance(tokenizer, BytePairTokenizer):
         raise CheckpointError("its tokenizer is no byte-level BPE as GPT-2's")
-    if tokenizer.vocabulary_size != fields["vocabulary_size"]:
-        raise CheckpointError(
-            f"vocab_size is {fields['vocabulary_size']}, and the tokenizer has {tokenizer.vocabulary_size} ids; "
-            "they must agree"
-        )
+    check_vocabulary(fields, tokenizer)
     end_id = plain.get("eos_token_id", tokenizer.end_id)
     # Configurations of small vocabularies often keep the default, which is no id of theirs.
     if end_id != tokenizer.end_id and end_id in range(tokenizer.vocabulary_size):
@@ -107,7 +91,7 @@ def read_config(plain: Mapping[str, Any], tokenizer: Any) -> GPT2Config:
         return GPT2Config(
             **fields,
             intermediate_dim=intermediate_dim,
-            dropout=dropouts["resid_pdrop"],
+            dropout=dropout,
             pad_id=tokenizer.pad_id,
             start_id=tokenizer.start_id,
             end_id=tokenizer.end_id,

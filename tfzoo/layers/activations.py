@@ -9,6 +9,19 @@ import keras
 from keras import ops
 
 
+def gelu(x: Any) -> Any:
+    """The Gaussian error linear unit (Hendrycks & Gimpel, 2016, section 2): x times the normal distribution up to x.
+
+    Written with `erf`, which ONNX has; Keras' own becomes `Erfc`, which it has not.
+
+    Args:
+        x: (...) float.
+
+    Returns: (...) float.
+    """
+    return 0.5 * x * (1.0 + ops.erf(x / math.sqrt(2)))
+
+
 def gelu_tanh(x: Any) -> Any:
     """The Gaussian error linear unit by its tanh approximation (Hendrycks & Gimpel, 2016, section 2).
 
@@ -24,5 +37,5 @@ def gelu_tanh(x: Any) -> Any:
     return 0.5 * x * (1.0 + ops.tanh(inner))
 
 
-ACTIVATIONS = {"relu": keras.activations.relu, "gelu_tanh": gelu_tanh}
+ACTIVATIONS = {"relu": keras.activations.relu, "gelu": gelu, "gelu_tanh": gelu_tanh, "swish": keras.activations.silu}
 """Name of an activation, as a layer's config has it -> the function."""

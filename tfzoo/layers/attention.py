@@ -28,8 +28,9 @@ class MultiHeadAttention(keras.layers.Layer):
         key: (B, H, S, K) float, from `keys_and_values`.
         value: (B, H, S, K) float, from `keys_and_values`.
         mask: bool, broadcasts to (B, H, T, S), True = may look.
+        return_attention_scores: whether the weights are returned too, by Keras' name for them.
 
-    Returns: (B, T, D) float.
+    Returns: (B, T, D) float; with `return_attention_scores` also the weights (B, H, T, S), which add up to 1 over S.
 
     Raises:
         ValueError: H does not divide D.
@@ -73,16 +74,25 @@ class MultiHeadAttention(keras.layers.Layer):
         """(B, S, D) memory -> key and value, each (B, H, S, K)."""
         return self._split_heads(self.key_dense(memory)), self._split_heads(self.value_dense(memory))
 
-    def call(self, x: Any, key: Any, value: Any, mask: Any, training: bool = False) -> Any:
+    def call(
+        self,
+        x: Any,
+        key: Any,
+        value: Any,
+        mask: Any,
+        training: bool = False,
+        return_attention_scores: bool = False,
+    ) -> Any:
         head_dim = self.hidden_dim // self.num_heads
         query = self._split_heads(self.query_dense(x) * head_dim**-0.5)
         scores = ops.cast(ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))), "float32")  # (B, H, T, S)
         scores = scores + ops.where(mask, 0.0, MASKED_SCORE)
         weights = ops.cast(tf.nn.softmax(scores), self.compute_dtype)  # Keras' own warns when S = 1
-        weights = self.weights_dropout(weights, training=training)
-        heads = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))  # (B, T, H, K)
+        kept = self.weights_dropout(weights, training=training)
+        heads = ops.transpose(ops.matmul(kept, value), (0, 2, 1, 3))  # (B, T, H, K)
         batch, length = ops.shape(heads)[:2]
-        return self.output_dense(ops.reshape(heads, (batch, length, self.hidden_dim)))
+        y = self.output_dense(ops.reshape(heads, (batch, length, self.hidden_dim)))
+        return (y, weights) if return_attention_scores else y
 
     def _split_heads(self, x: Any) -> Any:
         batch, length = ops.shape(x)[:2]

@@ -94,7 +94,7 @@ def check_length(x: Any, max_sequence_length: int) -> None:
         )
 
 
-def sinusoidal_table(length: int, dim: int) -> np.ndarray:
+def sinusoidal_table(length: int, dim: int, halves: bool = False) -> np.ndarray:
     """The fixed position vectors of Vaswani et al. (2017), section 3.5.
 
     Even columns hold sin(position / 10000^(column / dim)), odd columns the cosine of the same angle.
@@ -102,10 +102,17 @@ def sinusoidal_table(length: int, dim: int) -> np.ndarray:
     >>> sinusoidal_table(2, 4).round(4)
     [[0.0, 1.0, 0.0, 1.0], [0.8415, 0.5403, 0.01, 1.0]]
 
+    Args:
+        length: number of positions.
+        dim: columns; even.
+        halves: True = all sines before all cosines, as Marian has them.
+
     Returns: (length, dim) float32.
     """
     columns = np.arange(0, dim, 2)
     angles = np.arange(length)[:, None] / 10000.0 ** (columns[None, :] / dim)
+    if halves:
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=1, dtype=np.float32)
     table = np.empty((length, dim), np.float32)
     table[:, 0::2] = np.sin(angles)
     table[:, 1::2] = np.cos(angles)
@@ -120,6 +127,7 @@ class PositionEmbedding(keras.layers.Layer):
         max_sequence_length: number of positions.
         hidden_dim: D; even.
         learned: whether the vectors are weights.
+        halves: of fixed ones, whether all sines stand before all cosines.
 
     Call arguments:
         x: (B, T, D) float.
@@ -132,11 +140,19 @@ class PositionEmbedding(keras.layers.Layer):
         ValueError: T exceeds `max_sequence_length`.
     """
 
-    def __init__(self, max_sequence_length: int, hidden_dim: int, learned: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        max_sequence_length: int,
+        hidden_dim: int,
+        learned: bool = False,
+        halves: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.max_sequence_length = max_sequence_length
         self.hidden_dim = hidden_dim
         self.learned = learned
+        self.halves = halves
 
     def build(self, input_shape: Any = None) -> None:
         shape = (self.max_sequence_length, self.hidden_dim)
@@ -145,7 +161,9 @@ class PositionEmbedding(keras.layers.Layer):
                 name="table", shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02), autocast=False
             )
         else:
-            self.table = sinusoidal_table(*shape)  # NumPy: a captured eager tensor would become an ONNX input
+            self.table = sinusoidal_table(
+                *shape, self.halves
+            )  # NumPy: a captured eager tensor would become an ONNX input
 
     def call(self, x: Any, offset: Any = 0, positions: Any = None) -> Any:
         check_length(x, self.max_sequence_length)
@@ -160,4 +178,5 @@ class PositionEmbedding(keras.layers.Layer):
             "max_sequence_length": self.max_sequence_length,
             "hidden_dim": self.hidden_dim,
             "learned": self.learned,
+            "halves": self.halves,
         }

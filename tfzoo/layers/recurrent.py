@@ -24,7 +24,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-_traced_as_one_operator = contextvars.ContextVar("tfzoo_lstm_as_one_operator", default=False)
+from tfzoo.layers.scan import scan
+
+_traced_as_one_operator = contextvars.ContextVar("tfzoo_as_one_operator", default=False)
 
 # Gates in ONNX' order i, o, f, c, as positions in ours.
 _ONNX_GATES = (0, 3, 1, 2)
@@ -32,17 +34,36 @@ _ONNX_GATES = (0, 3, 1, 2)
 
 @contextlib.contextmanager
 def as_one_operator() -> Iterator[None]:
-    """Within it, a traced `LSTM` is one `CudnnRNNV3` node, for a graph that is converted and never run.
+    """Within it, a traced `LSTM` or `GRU` is one `CudnnRNNV3` node, for a graph that is converted and never run.
 
     A converter sees one operator with the rows' lengths, where it would otherwise see a loop over time. The node's
-    `params` are not cuDNN's but, flat, (4H, D + H + 2): kernel, recurrent kernel and two biases side by side, and the
-    gates i, o, f, c one below the other, as in ONNX.
+    `params` are not cuDNN's but, flat, (N, G H, D + H + 2) for N directions and G gates: kernel, recurrent kernel and
+    two biases side by side, and the gates one below the other, in the order of ONNX: i, o, f, c, or z, r, h.
     """
     token = _traced_as_one_operator.set(True)
     try:
         yield
     finally:
         _traced_as_one_operator.reset(token)
+
+
+def is_one_operator() -> bool:
+    """Whether this code runs within `as_one_operator`."""
+    return _traced_as_one_operator.get()
+
+
+def state_after(lengths: Any, before: Any, states: Any) -> Any:
+    """The state of each row after its own number of tokens.
+
+    Args:
+        lengths: (B,) int32; after no token a state is what it was.
+        before: (B, H), the state before the first token.
+        states: (T, B, H), the state after each token.
+
+    Returns: (B, H).
+    """
+    places = tf.stack([lengths, tf.range(tf.shape(before)[0])], axis=1)
+    return tf.gather_nd(tf.concat([tf.expand_dims(before, 0), states], axis=0), places)
 
 
 @keras.saving.register_keras_serializable("tfzoo")
@@ -89,7 +110,7 @@ class LSTM(keras.layers.Layer):
     ) -> tuple[Any, Any, Any]:
         x, hidden, cell = (ops.cast(value, "float32") for value in (x, hidden, cell))
         lengths = None if padding_mask is None else ops.sum(ops.cast(padding_mask, "int32"), axis=1)
-        run = self._one_operator if _traced_as_one_operator.get() else self._loop
+        run = self._one_operator if is_one_operator() else self._loop
         y, hidden, cell = run(x, hidden, cell, lengths, training)
         return ops.cast(y, self.compute_dtype), hidden, cell
 
@@ -99,37 +120,19 @@ class LSTM(keras.layers.Layer):
             recurrent_kernel = keras.random.dropout(recurrent_kernel, self.weight_drop, seed=self.seed_generator)
         inputs = ops.matmul(ops.transpose(x, (1, 0, 2)), self.kernel) + self.bias  # (T, B, 4H)
 
-        def advance(inputs: Any, hidden: Any, cell: Any) -> tuple[Any, Any]:
-            i, f, c, o = tf.split(inputs + tf.matmul(hidden, recurrent_kernel), 4, axis=1)
+        def advance(inputs: list[Any], state: list[Any]) -> tuple[list[Any], list[Any]]:
+            hidden, cell = state
+            i, f, c, o = tf.split(inputs[0] + tf.matmul(hidden, recurrent_kernel), 4, axis=1)
             cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(c)
-            return tf.sigmoid(o) * tf.tanh(cell), cell
+            state = [tf.sigmoid(o) * tf.tanh(cell), cell]
+            return state, state
 
-        num_steps = ops.shape(inputs)[0]
-        if isinstance(num_steps, int) and num_steps == 1:  # a loop in the search's loop would cost more than the step
-            states = [tf.expand_dims(value, 0) for value in advance(inputs[0], hidden, cell)]
-        else:
-            arrays = [tf.TensorArray(tf.float32, num_steps, element_shape=hidden.shape) for _ in range(2)]
-            inputs = tf.TensorArray(tf.float32, num_steps, element_shape=inputs.shape[1:]).unstack(inputs)
-
-            def body(t: Any, state: Any, arrays: Any) -> tuple[Any, Any, Any]:
-                state = advance(inputs.read(t), *state)
-                return t + 1, state, [array.write(t, value) for array, value in zip(arrays, state, strict=True)]
-
-            _, _, arrays = tf.while_loop(
-                lambda t, *_: t < num_steps,
-                body,
-                (tf.constant(0), (hidden, cell), arrays),
-                maximum_iterations=num_steps,  # known beforehand, XLA can compile the gradient
-            )
-            states = [array.stack() for array in arrays]  # (T, B, H) each
+        states, _ = scan(advance, [inputs], [hidden, cell], [tf.TensorSpec(hidden.shape)] * 2)  # (T, B, H) each
         y = ops.transpose(states[0], (1, 0, 2))
         if lengths is None:
             return y, states[0][-1], states[1][-1]
-        # The state of a row is that after `length` tokens; after none it is what it was.
-        places = tf.stack([lengths, tf.range(tf.shape(hidden)[0])], axis=1)
         hidden, cell = (
-            tf.gather_nd(tf.concat([tf.expand_dims(before, 0), after], axis=0), places)
-            for before, after in zip((hidden, cell), states, strict=True)
+            state_after(lengths, before, after) for before, after in zip((hidden, cell), states, strict=True)
         )
         return y, hidden, cell
 

@@ -147,6 +147,8 @@ class EncoderBlock(keras.layers.Layer):
         num_heads: H; must divide `hidden_dim`.
         dropout: probability in [0, 1).
         normalize_first: True = pre-norm.
+        activation: of the feed-forward layer, a name out of `ACTIVATIONS`.
+        epsilon: added to the variance in each normalization.
 
     Call arguments:
         x: (B, S, D) float.
@@ -162,6 +164,8 @@ class EncoderBlock(keras.layers.Layer):
         num_heads: int,
         dropout: float = 0.0,
         normalize_first: bool = False,
+        activation: str = "relu",
+        epsilon: float = 1e-6,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -170,12 +174,16 @@ class EncoderBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.normalize_first = normalize_first
+        self.activation = activation
+        self.epsilon = epsilon
         policy = self.dtype_policy
         self.self_attention = MultiHeadAttention(num_heads, hidden_dim, dropout, dtype=policy, name="self_attention")
-        self.self_residual = Residual(hidden_dim, normalize_first, dropout, dtype=policy, name="self_residual")
-        self.feed_forward = FeedForward(hidden_dim, intermediate_dim, dropout, dtype=policy, name="feed_forward")
+        self.self_residual = Residual(hidden_dim, normalize_first, dropout, epsilon, dtype=policy, name="self_residual")
+        self.feed_forward = FeedForward(
+            hidden_dim, intermediate_dim, dropout, activation, dtype=policy, name="feed_forward"
+        )
         self.feed_forward_residual = Residual(
-            hidden_dim, normalize_first, dropout, dtype=policy, name="feed_forward_residual"
+            hidden_dim, normalize_first, dropout, epsilon, dtype=policy, name="feed_forward_residual"
         )
 
     def build(self, *input_shapes: Any) -> None:
@@ -199,6 +207,8 @@ class EncoderBlock(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "normalize_first": self.normalize_first,
+            "activation": self.activation,
+            "epsilon": self.epsilon,
         }
 
 
@@ -212,6 +222,8 @@ class DecoderBlock(keras.layers.Layer):
         num_heads: H; must divide `hidden_dim`.
         dropout: probability in [0, 1).
         normalize_first: True = pre-norm.
+        activation: of the feed-forward layer, a name out of `ACTIVATIONS`.
+        epsilon: added to the variance in each normalization.
 
     Call arguments:
         x: (B, T, D) float, the new tokens.
@@ -220,7 +232,8 @@ class DecoderBlock(keras.layers.Layer):
         self_mask: bool, broadcasts to (B, H, T, P + T).
         memory_mask: bool, broadcasts to (B, H, T, S).
 
-    Returns: (B, T, D) float, and key and value of all P + T tokens, each (B, H, P + T, K).
+    Returns: (B, T, D) float; key and value of all P + T tokens, each (B, H, P + T, K); and the weights (B, H, T, S) of
+        the attention to the memory.
     """
 
     def __init__(
@@ -230,6 +243,8 @@ class DecoderBlock(keras.layers.Layer):
         num_heads: int,
         dropout: float = 0.0,
         normalize_first: bool = False,
+        activation: str = "relu",
+        epsilon: float = 1e-6,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -238,14 +253,20 @@ class DecoderBlock(keras.layers.Layer):
         self.num_heads = num_heads
         self.dropout = dropout
         self.normalize_first = normalize_first
+        self.activation = activation
+        self.epsilon = epsilon
         policy = self.dtype_policy
         self.self_attention = MultiHeadAttention(num_heads, hidden_dim, dropout, dtype=policy, name="self_attention")
-        self.self_residual = Residual(hidden_dim, normalize_first, dropout, dtype=policy, name="self_residual")
+        self.self_residual = Residual(hidden_dim, normalize_first, dropout, epsilon, dtype=policy, name="self_residual")
         self.cross_attention = MultiHeadAttention(num_heads, hidden_dim, dropout, dtype=policy, name="cross_attention")
-        self.cross_residual = Residual(hidden_dim, normalize_first, dropout, dtype=policy, name="cross_residual")
-        self.feed_forward = FeedForward(hidden_dim, intermediate_dim, dropout, dtype=policy, name="feed_forward")
+        self.cross_residual = Residual(
+            hidden_dim, normalize_first, dropout, epsilon, dtype=policy, name="cross_residual"
+        )
+        self.feed_forward = FeedForward(
+            hidden_dim, intermediate_dim, dropout, activation, dtype=policy, name="feed_forward"
+        )
         self.feed_forward_residual = Residual(
-            hidden_dim, normalize_first, dropout, dtype=policy, name="feed_forward_residual"
+            hidden_dim, normalize_first, dropout, epsilon, dtype=policy, name="feed_forward_residual"
         )
 
     def build(self, *input_shapes: Any) -> None:
@@ -271,8 +292,9 @@ class DecoderBlock(keras.layers.Layer):
         self_mask: Any,
         memory_mask: Any,
         training: bool = False,
-    ) -> tuple[Any, Any, Any]:
+    ) -> tuple[Any, Any, Any, Any]:
         present: list[Any] = []
+        weights: list[Any] = []
 
         def attend_to_self(x: Any) -> Any:
             new = self.self_attention.keys_and_values(x)
@@ -280,11 +302,15 @@ class DecoderBlock(keras.layers.Layer):
             return self.self_attention(x, *present, self_mask, training=training)
 
         x = self.self_residual(x, sublayer=attend_to_self, training=training)
-        x = self.cross_residual(
-            x, sublayer=lambda x: self.cross_attention(x, *memory, memory_mask, training=training), training=training
-        )
+
+        def attend_to_memory(x: Any) -> Any:
+            x, looks = self.cross_attention(x, *memory, memory_mask, training=training, return_attention_scores=True)
+            weights.append(looks)
+            return x
+
+        x = self.cross_residual(x, sublayer=attend_to_memory, training=training)
         x = self.feed_forward_residual(x, sublayer=lambda x: self.feed_forward(x, training=training), training=training)
-        return x, present[0], present[1]
+        return x, present[0], present[1], weights[0]
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -294,4 +320,6 @@ class DecoderBlock(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout,
             "normalize_first": self.normalize_first,
+            "activation": self.activation,
+            "epsilon": self.epsilon,
         }

@@ -5,8 +5,10 @@ import lazy_loader as lazy
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submod_attrs={
-        "config": ["GPT2Config", "LstmLmConfig", "TransformerConfig"],
+        "bert": ["Bert"],
+        "config": ["BertConfig", "GPT2Config", "GruSeq2SeqConfig", "LstmLmConfig", "TransformerConfig"],
         "gpt2": ["GPT2"],
+        "gru_seq2seq": ["GruSeq2Seq"],
         "lstm_lm": ["LstmLanguageModel"],
         "transformer": ["Transformer"],
     },

@@ -1,7 +1,8 @@
 """Encoder-decoder Transformer (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762).
 
 Differs from the paper: with one shared vocabulary the two embeddings and the output projection are one table
-(section 3.4); with two vocabularies the source has a table of its own. Pre-norm and learned positions are options.
+(section 3.4); with two vocabularies the source has a table of its own. Pre-norm, learned positions, other activations
+and a bias of the logits are options: what Marian's models (Junczys-Dowmunt et al., 2018) have is among them.
 Dropout also falls on attention weights and on the feed-forward's intermediate activations, as in the authors' code.
 
 There is one forward: `call` is `start` (encode the source) followed by `step` (decode tokens given a state), and
@@ -57,15 +58,15 @@ class Transformer(keras.Model):
             "num_heads": config.num_heads,
             "dropout": config.dropout,
             "normalize_first": config.normalize_first,
+            "activation": config.activation,
+            "epsilon": config.layer_norm_epsilon,
             "dtype": policy,
         }
-        self.embedding = TokenEmbedding(config.vocabulary_size, config.hidden_dim, dtype=policy, name="embedding")
+        self.embedding = self._embedding(config.vocabulary_size, "embedding")
         if config.source_vocabulary_size is None:
             self.source_embedding = self.embedding
         else:
-            self.source_embedding = TokenEmbedding(
-                config.source_vocabulary_size, config.hidden_dim, dtype=policy, name="source_embedding"
-            )
+            self.source_embedding = self._embedding(config.source_vocabulary_size, "source_embedding")
         self.encoder_positions = self._positions("encoder_positions")
         self.decoder_positions = self._positions("decoder_positions")
         self.encoder_dropout = keras.layers.Dropout(config.dropout, dtype=policy, name="encoder_dropout")
@@ -73,15 +74,32 @@ class Transformer(keras.Model):
         self.encoder_blocks = [EncoderBlock(**block, name=f"encoder_block_{i}") for i in range(config.num_layers)]
         self.decoder_blocks = [DecoderBlock(**block, name=f"decoder_block_{i}") for i in range(config.num_layers)]
         if config.normalize_first:  # the residual stream of a pre-norm stack leaves it unnormalized
-            self.encoder_normalization = LayerNormalization(dtype=policy, name="encoder_normalization")
-            self.decoder_normalization = LayerNormalization(dtype=policy, name="decoder_normalization")
+            epsilon = config.layer_norm_epsilon
+            self.encoder_normalization = LayerNormalization(epsilon, dtype=policy, name="encoder_normalization")
+            self.decoder_normalization = LayerNormalization(epsilon, dtype=policy, name="decoder_normalization")
+        self.logits_bias = None
+        if config.logits_bias:
+            self.logits_bias = self.add_weight(
+                name="logits_bias", shape=(config.vocabulary_size,), initializer="zeros", autocast=False
+            )
         self.build()
+
+    def _embedding(self, vocabulary_size: int, name: str) -> TokenEmbedding:
+        # The table starts at 1 / sqrt(D) either way: a logit begins near unit variance.
+        return TokenEmbedding(
+            vocabulary_size,
+            self.config.hidden_dim,
+            scale=self.config.scale_embeddings,
+            dtype=self.dtype_policy,
+            name=name,
+        )
 
     def _positions(self, name: str) -> PositionEmbedding:
         return PositionEmbedding(
             self.config.max_sequence_length,
             self.config.hidden_dim,
             learned=self.config.positions == "learned",
+            halves=self.config.positions == "sinusoidal_halves",
             dtype=self.dtype_policy,
             name=name,
         )
@@ -161,14 +179,32 @@ class Transformer(keras.Model):
 
         Returns: (B, T, V) float32 logits, and the state with P + T tokens; its `memory_` entries are unchanged.
         """
+        x, state, _ = self._decode(token_ids, state, training)
+        logits = self.embedding.logits(x)
+        return logits if self.logits_bias is None else logits + self.logits_bias, state
+
+    def attention(self, inputs: dict[str, Any]) -> Any:
+        """What the decoder looks at while it reads a given target.
+
+        Args:
+            inputs: as for `call`.
+
+        Returns: (B, L, H, T, S) float32, for each layer and head: the share of each source token, with which the token
+            after `decoder_token_ids[:, t]` is scored; the shares of a t add up to 1.
+        """
+        _, _, weights = self._decode(inputs["decoder_token_ids"], self.start(inputs), training=False)
+        return ops.cast(ops.stack(weights, axis=1), "float32")
+
+    def _decode(self, token_ids: Any, state: State, training: bool) -> tuple[Any, State, list[Any]]:
+        """(B, T) ids -> what the output projection reads (B, T, D), the state, attention (B, H, T, S) of each layer."""
         num_past = ops.shape(state["self_key_0"])[2]
         self_mask = causal_mask(ops.shape(token_ids)[1], num_past)
         memory_mask = padding_mask_to_attention_mask(state["memory_padding_mask"])
         x = self.decoder_positions(self.embedding(token_ids), offset=num_past)
         x = self.decoder_dropout(x, training=training)
-        state = dict(state)
+        state, weights = dict(state), []
         for i, block in enumerate(self.decoder_blocks):
-            x, state[f"self_key_{i}"], state[f"self_value_{i}"] = block(
+            x, state[f"self_key_{i}"], state[f"self_value_{i}"], looks = block(
                 x,
                 (state[f"self_key_{i}"], state[f"self_value_{i}"]),
                 (state[f"memory_key_{i}"], state[f"memory_value_{i}"]),
@@ -176,9 +212,10 @@ class Transformer(keras.Model):
                 memory_mask,
                 training=training,
             )
+            weights.append(looks)
         if self.config.normalize_first:
             x = self.decoder_normalization(x)
-        return self.embedding.logits(x), state
+        return x, state, weights
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,28 +7,49 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple, get_type_hints
 
-from tfzoo.data.config import CausalLmDataConfig, DataConfig
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.data.config import (
+    AnyDataConfig,
+    CausalLmDataConfig,
+    ClassificationDataConfig,
+    DataConfig,
+    EncoderDataConfig,
+    MaskedLmDataConfig,
+    QuestionAnsweringDataConfig,
+)
+from tfzoo.decoding.config import AnswerConfig, DecodingConfig
 from tfzoo.errors import RecipeError, nearest
 from tfzoo.evaluation.config import EvaluationConfig
-from tfzoo.models.config import GPT2Config, LstmLmConfig, ModelConfig, TransformerConfig
+from tfzoo.models.config import BertConfig, GPT2Config, GruSeq2SeqConfig, LstmLmConfig, ModelConfig, TransformerConfig
 from tfzoo.recipes.fields import from_plain, from_text
 from tfzoo.text.config import TokenizerConfig
 from tfzoo.training.config import TrainingConfig
+from tfzoo.training.measures import check_monitor, check_smoothing, measures
+
+# Family -> the type of its recipes' `model` section, which knows the task.
+FAMILIES: dict[str, type] = {
+    "transformer": TransformerConfig,
+    "gru_seq2seq": GruSeq2SeqConfig,
+    "lstm_lm": LstmLmConfig,
+    "gpt2": GPT2Config,
+    "bert": BertConfig,
+}
 
 
-class Family(NamedTuple):
-    """What a family of models is for, and the types of the two sections of its recipes that depend on it."""
+class Task(NamedTuple):
+    """The types of the two sections of a recipe that depend on its task."""
 
-    task: str
-    model: type
     data: type
+    decoding: type
 
 
-FAMILIES = {
-    "transformer": Family("seq2seq", TransformerConfig, DataConfig),
-    "lstm_lm": Family("causal_lm", LstmLmConfig, CausalLmDataConfig),
-    "gpt2": Family("causal_lm", GPT2Config, CausalLmDataConfig),
+TASKS = {
+    "seq2seq": Task(DataConfig, DecodingConfig),
+    "causal_lm": Task(CausalLmDataConfig, DecodingConfig),
+    "fill_mask": Task(MaskedLmDataConfig, type(None)),
+    "text_classification": Task(ClassificationDataConfig, type(None)),
+    "token_classification": Task(EncoderDataConfig, type(None)),
+    "text_embedding": Task(EncoderDataConfig, type(None)),
+    "question_answering": Task(QuestionAnsweringDataConfig, AnswerConfig),
 }
 SECTIONS = ("tokenizer", "data", "model", "training", "decoding", "evaluation")
 
@@ -44,7 +65,7 @@ class Recipe:
         data: where the text comes from and how it is batched.
         model: the architecture's numbers.
         training: steps, learning rate, checkpoints.
-        decoding: how outputs are searched.
+        decoding: how outputs, or answers in a context, are searched; None for a task that searches nothing.
         evaluation: which scores are reported.
 
     Raises:
@@ -54,31 +75,51 @@ class Recipe:
     name: str
     family: str = "transformer"
     tokenizer: TokenizerConfig
-    data: DataConfig | CausalLmDataConfig
+    data: AnyDataConfig
     model: ModelConfig
     training: TrainingConfig
-    decoding: DecodingConfig
+    decoding: DecodingConfig | AnswerConfig | None = None
     evaluation: EvaluationConfig
 
     def __post_init__(self) -> None:
-        _known_family(self.family)
-        for section, expected in _section_types(self.family).items():
+        if type(self.model) is not _model_type(self.family):
+            raise RecipeError(
+                f"`model` of a recipe of the family {self.family!r} must be a {FAMILIES[self.family].__name__}; "
+                f"received {self.model!r}."
+            )
+        for section, expected in _section_types(self.family, self.task).items():
             if type(getattr(self, section)) is not expected:
                 raise RecipeError(
-                    f"`{section}` of a recipe of the family {self.family!r} must be a {expected.__name__}; "
+                    f"`{section}` of a recipe for the task {self.task!r} must be a {expected.__name__}; "
                     f"received {getattr(self, section)!r}."
                 )
-        if isinstance(self.model, TransformerConfig) and isinstance(self.data, DataConfig):
+        if isinstance(self.decoding, DecodingConfig):
+            self._check_lengths({"decoding.max_length": self.decoding.max_length})
+        elif isinstance(self.decoding, AnswerConfig):
+            self._check_lengths({"decoding.window_length": self.decoding.window_length})
+        if isinstance(self.model, (TransformerConfig, GruSeq2SeqConfig)) and isinstance(self.data, DataConfig):
             self._check_seq2seq(self.model, self.data)
-        elif isinstance(self.data, CausalLmDataConfig):
+        elif not isinstance(self.data, DataConfig):
+            self._check_one_vocabulary()
+            if not isinstance(self.data, QuestionAnsweringDataConfig):
+                self._check_lengths({"data.sequence_length": self.data.sequence_length})
+        if isinstance(self.data, CausalLmDataConfig):
             self._check_causal_lm(self.data)
+        if isinstance(self.model, BertConfig):
+            self._check_encoder(self.model)
+        self._check_training(self.training)
+        if self.training.teacher_forcing_ratio < 1 and self.family != "gru_seq2seq":
+            raise RecipeError(
+                "`training.teacher_forcing_ratio` below 1 needs a model of the family 'gru_seq2seq'; received "
+                f"family={self.family!r}, training.teacher_forcing_ratio={self.training.teacher_forcing_ratio}."
+            )
 
     @property
     def task(self) -> str:
-        """What the model is for: "seq2seq" or "causal_lm"."""
-        return FAMILIES[self.family].task
+        """What the model is for, a name out of `TASKS`."""
+        return self.model.task
 
-    def _check_seq2seq(self, model: TransformerConfig, data: DataConfig) -> None:
+    def _check_seq2seq(self, model: TransformerConfig | GruSeq2SeqConfig, data: DataConfig) -> None:
         if (self.tokenizer.target is None) != (model.source_vocabulary_size is None):
             raise RecipeError(
                 "`tokenizer.target` and `model.source_vocabulary_size` go together: both none for one shared "
@@ -89,24 +130,51 @@ class Recipe:
             {
                 "data.max_source_length": data.max_source_length,
                 "data.max_target_length": data.max_target_length,
-                "decoding.max_length": self.decoding.max_length,
             }
         )
 
-    def _check_causal_lm(self, data: CausalLmDataConfig) -> None:
+    def _check_one_vocabulary(self) -> None:
         if self.tokenizer.target is not None:
             raise RecipeError(
-                "`tokenizer.target` must be null, a language model has one vocabulary; received "
+                f"`tokenizer.target` must be null, a model for {self.task!r} has one vocabulary; received "
                 f"tokenizer.target={self.tokenizer.target!r}."
             )
+
+    def _check_causal_lm(self, data: CausalLmDataConfig) -> None:
         if data.examples == "contiguous" and self.family != "lstm_lm":
             raise RecipeError(
                 "`data.examples` must not be 'contiguous' for a model that carries no state from batch to batch; "
                 f"received family={self.family!r}. Use 'packed'."
             )
-        self._check_lengths(
-            {"data.sequence_length": data.sequence_length, "decoding.max_length": self.decoding.max_length}
-        )
+
+    def _check_encoder(self, model: BertConfig) -> None:
+        if self.tokenizer.source != "word_piece":
+            raise RecipeError(
+                f"`tokenizer.source` must be 'word_piece' for the family {self.family!r}, whose inputs hold [CLS] and "
+                f"[SEP]; received tokenizer.source={self.tokenizer.source!r}."
+            )
+        if isinstance(self.data, ClassificationDataConfig) and self.data.class_weights:
+            if model.problem != "single_label":
+                raise RecipeError(
+                    "`data.class_weights` needs one label an example; received "
+                    f"data.class_weights=True, model.problem={model.problem!r}."
+                )
+
+    def _check_training(self, training: TrainingConfig) -> None:
+        problem = self.model.problem if isinstance(self.model, BertConfig) else "single_label"
+        next_sentence = isinstance(self.model, BertConfig) and self.model.next_sentence
+        check_monitor(training.monitor, measures(self.task, problem, next_sentence))
+        check_smoothing(training.label_smoothing, self.task, problem)
+        if training.frozen_layers > self.model.num_layers:
+            raise RecipeError(
+                "`training.frozen_layers` must not exceed `model.num_layers`; received "
+                f"training.frozen_layers={training.frozen_layers}, model.num_layers={self.model.num_layers}."
+            )
+        if training.lora_rank and self.family == "lstm_lm":
+            raise RecipeError(
+                "`training.lora_rank` adapts attention, which a model of the family 'lstm_lm' has not; received "
+                f"training.lora_rank={training.lora_rank}. Set it to 0; frozen_layers and layer_decay suit it."
+            )
 
     def _check_lengths(self, lengths: dict[str, int]) -> None:
         for name, length in lengths.items():
@@ -117,21 +185,21 @@ class Recipe:
                 )
 
 
-def _known_family(family: str) -> str:
+def _model_type(family: str) -> type:
     if family not in FAMILIES:
         hint = nearest(family, FAMILIES)
         raise RecipeError(f"`family` knows {', '.join(FAMILIES)}; received family={family!r}.{hint}")
-    return family
+    return FAMILIES[family]
 
 
-def _section_types(family: str) -> dict[str, type]:
-    """Section -> its type in a recipe of a known family."""
+def _section_types(family: str, task: str) -> dict[str, type]:
+    """Section -> its type in a recipe of a known family and task."""
     return {
         "tokenizer": TokenizerConfig,
-        "data": FAMILIES[family].data,
-        "model": FAMILIES[family].model,
+        "data": TASKS[task].data,
+        "model": FAMILIES[family],
         "training": TrainingConfig,
-        "decoding": DecodingConfig,
+        "decoding": TASKS[task].decoding,
         "evaluation": EvaluationConfig,
     }
 
@@ -153,9 +221,12 @@ def from_json(text: str) -> Recipe:
         raise RecipeError(f"a recipe is JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
     _check_names("recipe", plain, Recipe)
     names = {name: from_plain(name, value, str) for name, value in plain.items() if name not in SECTIONS}
-    family = _known_family(names.get("family", Recipe.family))
-    sections = {
-        name: _section(name, plain[name], config) for name, config in _section_types(family).items() if name in plain
+    family = names.get("family", Recipe.family)
+    model = _section("model", plain["model"], _model_type(family))
+    sections: dict[str, Any] = {
+        name: None if plain[name] is None and config is type(None) else _section(name, plain[name], config)
+        for name, config in _section_types(family, model.task).items()
+        if name in plain
     }
     return Recipe(**names, **sections)
 
@@ -187,9 +258,13 @@ def override(recipe: Recipe, assignments: str | Iterable[str]) -> Recipe:
             raise RecipeError(
                 f"a recipe's sections are {', '.join(SECTIONS)}; received {assignment!r}.{nearest(section, SECTIONS)}"
             )
-        hints = get_type_hints(type(getattr(recipe, section)))
-        if field not in hints:
-            raise RecipeError(f"`{section}` has no field {field!r}.{nearest(field, hints)}")
+        config = type(getattr(recipe, section))
+        if config is type(None):
+            raise RecipeError(f"a recipe for the task {recipe.task!r} has no section {section!r}.")
+        hints = get_type_hints(config)
+        names = [inner.name for inner in dataclasses.fields(config)]
+        if field not in names:
+            raise RecipeError(f"`{section}` has no field {field!r}.{nearest(field, names)}")
         changes.setdefault(section, {})[field] = from_text(f"{section}.{field}", text.strip(), hints[field])
     return dataclasses.replace(
         recipe,

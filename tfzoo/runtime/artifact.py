@@ -8,12 +8,17 @@ import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tfzoo.decoding.config import DecodingConfig
+from tfzoo.decoding.config import AnswerConfig, DecodingConfig
 from tfzoo.errors import ArtifactError, RecipeError, UsageError, nearest, one_line
-from tfzoo.runtime.predictor import Backend, Predictor
+from tfzoo.runtime.encoder import ENCODER_TASKS
+from tfzoo.runtime.head import Head
+from tfzoo.runtime.loaded import Loaded, predictor_of
+from tfzoo.runtime.predictor import Backend
 from tfzoo.text import TokenizerPair
 from tfzoo.text.byte_pair import FILE_PAIRS
+from tfzoo.text.huggingface import CONFIG_FILE
 from tfzoo.text.tokenizers import SENTENCEPIECE_FILE, VOCABULARY_FILE
+from tfzoo.text.word_piece import VOCABULARY_FILE as WORD_PIECE_FILE
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1  # of the manifest and the layout; an artifact of another one is refused
@@ -21,11 +26,11 @@ FORMAT_VERSION = 1  # of the manifest and the layout; an artifact of another one
 Runtime = Literal["onnx", "saved_model"]
 
 _FOLDERS = {"onnx": "onnx/", "saved_model": "1/"}
-_VOCABULARIES = {SENTENCEPIECE_FILE, VOCABULARY_FILE, *FILE_PAIRS[0]}
-_FIELDS = ("formats", "task", "max_length", "decoding", "files")  # of the manifest, that answering needs
+_VOCABULARIES = {SENTENCEPIECE_FILE, VOCABULARY_FILE, WORD_PIECE_FILE, CONFIG_FILE, *FILE_PAIRS[0]}
+_FIELDS = ("formats", "task", "max_length", "head", "decoding", "files")  # of the manifest, that answering needs
 
 
-class Artifact(Predictor):
+class Artifact(Loaded):
     """An exported model, answered by the artifact's own files alone.
 
     Args:
@@ -48,19 +53,31 @@ class Artifact(Predictor):
                 f"received runtime={chosen!r}.{nearest(chosen, formats)}"
             )
         try:
-            decoding = decoding_config(self.manifest["decoding"])
+            decoding, head = decoding_config(self.manifest), head_of(self.manifest)
         except (TypeError, RecipeError) as error:
             raise ArtifactError(f"{self.directory / MANIFEST} is damaged ({error}); export the model again.") from error
         _check_files(self.directory, self.manifest, chosen)
         tokenizer = TokenizerPair.load(self.directory)
         backend = open_backend(self.directory, chosen, tokenizer, self.manifest)
-        super().__init__(backend, tokenizer, decoding, self.manifest["max_length"], self.manifest["task"])
+        super().__init__(predictor_of(backend, tokenizer, head, decoding))
 
 
-def decoding_config(plain: dict[str, Any]) -> DecodingConfig:
-    """The options as the manifest holds them, where a tuple is a list."""
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-    return DecodingConfig(**values)
+def decoding_config(manifest: dict[str, Any]) -> DecodingConfig | AnswerConfig | None:
+    """The options as the manifest holds them."""
+    if manifest["decoding"] is None:
+        return None
+    values = _with_tuples(manifest["decoding"])
+    return AnswerConfig(**values) if manifest["task"] in ENCODER_TASKS else DecodingConfig(**values)
+
+
+def head_of(manifest: dict[str, Any]) -> Head:
+    """The head as the manifest holds it."""
+    return Head(task=manifest["task"], max_length=manifest["max_length"], **_with_tuples(manifest["head"]))
+
+
+def _with_tuples(plain: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has made lists of."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
 
 
 def _check_files(directory: Path, manifest: dict[str, Any], runtime: str) -> None:
@@ -85,7 +102,7 @@ def open_backend(directory: Path, runtime: str, tokenizer: TokenizerPair, manife
         from tfzoo.runtime.saved_model import SavedModelBackend
 
         try:
-            return SavedModelBackend(directory / "1", manifest["task"])
+            return SavedModelBackend(directory / "1", head_of(manifest))
         except Exception as error:  # a damaged file shows as whatever TensorFlow stumbles over
             raise ArtifactError(
                 f"{directory}: its SavedModel does not load ({one_line(error)}); export it again."

@@ -11,15 +11,35 @@ import tensorflow as tf
 
 from tfzoo.decoding.config import ROW_OPTIONS
 from tfzoo.decoding.generate import search
-from tfzoo.runtime.predictor import Hypotheses, Reader, decode_batch
+from tfzoo.runtime.encoder import ENCODER_TASKS
+from tfzoo.runtime.predictor import Backend, Hypotheses, Reader, decode_batch
 from tfzoo.runtime.tasks import TASKS
 from tfzoo.text import TokenizerPair
 
 _PLAIN = {"num_beams": 1, "temperature": 0, "repetition_penalty": 1, "min_length": 0}
 
 
+class KerasEncoderBackend:
+    """A Keras model in memory that answers at once.
+
+    Args:
+        model: a zoo model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        def forward(inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+            outputs = model(inputs, training=False)
+            return outputs["logits"] if isinstance(outputs, dict) else outputs  # a pretrained one has two heads
+
+        self._forward = tf.function(forward, input_signature=[model.input_signature()], autograph=False)
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """See `Backend`."""
+        return self._forward(inputs).numpy()
+
+
 class KerasBackend:
-    """A Keras model in memory.
+    """A Keras model in memory that generates.
 
     Args:
         model: a zoo model.
@@ -77,3 +97,8 @@ class KerasBackend:
             return logits.numpy()[0, -1]
 
         return prompt_ids[0, : mask.sum()].tolist(), read
+
+
+def keras_backend(model: keras.Model, tokenizer: TokenizerPair) -> Backend:
+    """Returns the backend for a model's task."""
+    return KerasEncoderBackend(model) if model.task in ENCODER_TASKS else KerasBackend(model, tokenizer)

@@ -11,7 +11,8 @@ import onnxruntime
 
 from tfzoo.errors import ArtifactError, one_line
 from tfzoo.runtime import onnx_names
-from tfzoo.runtime.predictor import Hypotheses, Reader, decode_batch
+from tfzoo.runtime.encoder import ENCODER_TASKS, joined
+from tfzoo.runtime.predictor import Backend, Hypotheses, Reader, decode_batch
 from tfzoo.runtime.tasks import encode_prompts, encode_sources
 from tfzoo.text import TokenizerPair
 
@@ -55,7 +56,7 @@ class Seq2SeqBackend:
         self._session = sessions(directory)
 
     def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
-        """See `Backend`."""
+        """See `SearchBackend`."""
         inputs = encode_sources(texts, self._tokenizer, self._max_length, options["max_length"])
         input_ids = inputs["encoder_token_ids"]
         feed = {"input_ids": input_ids, "attention_mask": self._attention_mask(input_ids), **options}
@@ -70,7 +71,7 @@ class Seq2SeqBackend:
         return self._decode(inputs, _columns(inputs["decoder_token_ids"]))
 
     def read(self, text: str, new_tokens: int) -> tuple[list[int], Reader]:
-        """See `Backend`."""
+        """See `SearchBackend`."""
         inputs = encode_sources([text], self._tokenizer, self._max_length, np.array([new_tokens]))
         read: list[int] = []
 
@@ -83,20 +84,19 @@ class Seq2SeqBackend:
     def _decode(self, inputs: dict[str, np.ndarray], chunks: list[np.ndarray]) -> np.ndarray:
         input_ids = inputs["encoder_token_ids"].astype(np.int64)
         attention_mask = self._attention_mask(input_ids).astype(np.int64)
-        (memory,) = self._session(onnx_names.ENCODER).run(
-            ["last_hidden_state"], {"input_ids": input_ids, "attention_mask": attention_mask}
-        )
-        decoder = self._session(onnx_names.DECODER)
-        past = _no_past(decoder, len(input_ids))
+        encoder, decoder = self._session(onnx_names.ENCODER), self._session(onnx_names.DECODER)
+        encoded = _outputs(encoder, {"input_ids": input_ids, "attention_mask": attention_mask})
+        source = {"encoder_attention_mask": attention_mask}
+        if "last_hidden_state" in encoded:
+            source["encoder_hidden_states"] = encoded["last_hidden_state"]
+            past = _no_past(decoder, len(input_ids))
+        else:  # a recurrent encoder gives the decoder's first state
+            past = _next_past(decoder, encoded)
+        read = {value.name for value in decoder.get_inputs()}
         logits = []
         for index, chunk in enumerate(chunks):
-            feed = {
-                "input_ids": chunk.astype(np.int64),
-                "encoder_attention_mask": attention_mask,
-                "encoder_hidden_states": memory,
-                "use_cache_branch": np.array([index > 0]),
-            }
-            scores, past = _run(decoder, feed, past)
+            feed = {"input_ids": chunk.astype(np.int64), "use_cache_branch": np.array([index > 0]), **source}
+            scores, past = _run(decoder, {name: value for name, value in feed.items() if name in read}, past)
             logits.append(scores)
         return np.concatenate(logits, axis=1)
 
@@ -122,7 +122,7 @@ class CausalLmBackend:
         self._session = sessions(directory)
 
     def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
-        """See `Backend`."""
+        """See `SearchBackend`."""
         inputs = encode_prompts(texts, self._tokenizer, self._max_length, options["max_length"])
         feed = {"input_ids": inputs["token_ids"], "attention_mask": inputs["padding_mask"], **options}
         return decode_batch(_search(self._session, feed), self._tokenizer)
@@ -167,6 +167,29 @@ class CausalLmBackend:
         return np.concatenate(logits, axis=1)
 
 
+class EncoderBackend:
+    """The one graph of an encoder.
+
+    Args:
+        directory: the artifact.
+        tokenizer: not used; texts become ids elsewhere.
+        max_length: not used.
+
+    Raises:
+        ArtifactError: when the graph is first used, and does not load.
+    """
+
+    def __init__(self, directory: Path, tokenizer: TokenizerPair, max_length: int) -> None:
+        self._session = sessions(directory)
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """See `Backend`."""
+        model = self._session(onnx_names.MODEL)
+        feed = {onnx_names.ENCODER_INPUTS[name]: value.astype(np.int64) for name, value in inputs.items()}
+        names = [value.name for value in model.get_outputs() if value.name != onnx_names.HIDDEN_STATE]
+        return joined(dict(zip(names, model.run(names, feed), strict=True)))
+
+
 def _search(session: Sessions, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     token_ids, log_probs, scores = session(onnx_names.GENERATE).run(["sequences", "log_probs", "scores"], feed)
     return {"token_ids": token_ids, "log_probs": log_probs, "scores": scores}
@@ -191,12 +214,27 @@ def _run(
     model: onnxruntime.InferenceSession, feed: dict[str, np.ndarray], past: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """One call: logits, and the past of the next call."""
+    found = _outputs(model, feed | past)
+    return found["logits"], past | _next_past(model, found)
+
+
+def _outputs(model: onnxruntime.InferenceSession, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     names = [value.name for value in model.get_outputs()]
-    found = dict(zip(names, model.run(names, feed | past), strict=True))
-    return found["logits"], {name: found[f"present.{name.split('.', 1)[1]}"] for name in past}
+    return dict(zip(names, model.run(names, feed), strict=True))
 
 
-BACKENDS: dict[str, Callable[[Path, TokenizerPair, int], Seq2SeqBackend | CausalLmBackend]] = {
+def _next_past(model: onnxruntime.InferenceSession, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What came out as `present.*`, by the names of the inputs that take it."""
+    past = {}
+    for value in model.get_inputs():
+        present = f"present.{value.name.partition('.')[2]}"
+        if value.name.startswith("past_") and present in found:
+            past[value.name] = found[present]
+    return past
+
+
+BACKENDS: dict[str, Callable[[Path, TokenizerPair, int], Backend]] = {
     "seq2seq": Seq2SeqBackend,
     "causal_lm": CausalLmBackend,
+    **dict.fromkeys(ENCODER_TASKS, EncoderBackend),
 }

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 MODEL, GENERATE = "onnx/model.onnx", "onnx/generate.onnx"
 ENCODER, DECODER = "onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"
+TEXT_MODEL = "onnx/model_text.onnx"  # of an encoder, with its tokenizer
+
+# Of an encoder: our name -> theirs.
+ENCODER_INPUTS = {"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids"}
+HIDDEN_STATE, SENTENCE_EMBEDDING = "last_hidden_state", "sentence_embedding"
+TEXT, SCORES = "text", "scores"  # of `TEXT_MODEL`
 
 # Task -> kind of state entry -> (prefix of the input, what follows the layer). A recurrent state has no name there.
 _STATE_PARTS = {
@@ -12,6 +18,9 @@ _STATE_PARTS = {
         "self_value": ("past_key_values", "decoder.value"),
         "memory_key": ("past_key_values", "encoder.key"),
         "memory_value": ("past_key_values", "encoder.value"),
+        "memory_summary": ("past_states", "encoder.summary"),
+        "hidden": ("past_states", "decoder.hidden"),
+        "attentional": ("past_states", "decoder.attentional"),
     },
     "causal_lm": {
         "self_key": ("past_key_values", "key"),

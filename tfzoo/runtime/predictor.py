@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig, positions_left
+from tfzoo.decoding.config import ROW_OPTIONS, DecodingConfig, never_generated, positions_left
 from tfzoo.decoding.next_token import next_token
 from tfzoo.errors import UsageError, nearest
 from tfzoo.text import TokenizerPair
@@ -48,13 +48,17 @@ Reader = Callable[[int], np.ndarray]
 
 
 class Backend(Protocol):
-    """What computes."""
+    """What computes a model's forward."""
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Runs it on the names of the model's `input_signature`, (B, T) int32 each -> float32, the batch first."""
+
+
+class SearchBackend(Backend, Protocol):
+    """What computes a model that generates."""
 
     def generate(self, texts: Sequence[str], options: dict[str, np.ndarray]) -> Hypotheses:
         """Searches with options by row: name -> (B,), as `ROW_OPTIONS` lists them."""
-
-    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """Runs the model's forward on its `input_signature` names, (B, T) int32 each -> (B, T, V) float32."""
 
     def read(self, text: str, new_tokens: int) -> tuple[list[int], Reader]:
         """Reads one text but for the last token that stands before the answer.
@@ -84,7 +88,7 @@ class Predictor:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: SearchBackend,
         tokenizer: TokenizerPair,
         decoding: DecodingConfig,
         max_length: int,
@@ -96,7 +100,7 @@ class Predictor:
         self.max_length = max_length
         self.task = task
 
-    def __call__(self, texts: Sequence[str], **options: Any) -> list[str]:
+    def __call__(self, texts: Iterable[str], **options: Any) -> list[str]:
         """Answers each text with the best output."""
         return [predictions[0].output for predictions in self.generate(texts, **options)]
 
@@ -109,14 +113,37 @@ class Predictor:
             UsageError: an option is unknown or out of its range; before any text is read. Later, a text is no string,
                 or a prompt leaves no room for `max_length` tokens.
         """
-        if isinstance(texts, str):
-            raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
-        if batch_size < 1:
-            raise UsageError(f"`batch_size` must be at least 1; received batch_size={batch_size}.")
+        read = batches(texts, batch_size)
         config = self._config(options)
-        texts = iter(texts)
-        batches = iter(lambda: list(itertools.islice(texts, batch_size)), [])
-        return itertools.chain.from_iterable(self._generate_batch(batch, config) for batch in batches)
+        return itertools.chain.from_iterable(self._generate_batch(batch, config) for batch in read)
+
+    def answer(
+        self, texts: Iterable[str], *, batch_size: int = BATCH_SIZE, token_log_probs: bool = False, **options: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Returns for each text what JSON can hold of its predictions; see `tfzoo.predict`.
+
+        Raises:
+            UsageError: as `generate`.
+        """
+        found = self.generate(texts, batch_size=batch_size, **options)
+        return (self._described(predictions, token_log_probs) for predictions in found)
+
+    def _described(self, predictions: list[Prediction], token_log_probs: bool) -> dict[str, Any]:
+        def describe(prediction: Prediction) -> dict[str, Any]:
+            described: dict[str, Any] = {"output": prediction.output, "score": prediction.score}
+            if token_log_probs:
+                decode = self.tokenizer.target.decode
+                pairs = zip(prediction.token_ids, prediction.log_probs, strict=True)
+                described["tokens"] = [{"token": decode([one]), "log_prob": log_prob} for one, log_prob in pairs]
+            return described
+
+        best, *others = predictions
+        return {**describe(best), "alternatives": [describe(other) for other in others]}
+
+    def served(self, texts: Sequence[str]) -> dict[str, list[Any]]:
+        """Returns the `outputs` that the signature `serving_default` gives for texts."""
+        found = self.backend.generate(texts, row_options(self.decoding, len(texts))).outputs
+        return {"outputs": [cut_at_stop(row[0], self.decoding.stop) for row in found]}
 
     def _config(self, options: dict[str, Any]) -> DecodingConfig:
         known = [field.name for field in dataclasses.fields(DecodingConfig)]
@@ -169,11 +196,12 @@ class Predictor:
     def _pieces(self, prompt: list[int], read: Reader, config: DecodingConfig) -> Iterator[str]:
         tokenizer = self.tokenizer.target
         room = positions_left(self.max_length, len(prompt))
+        never = never_generated(tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id)
         ids: list[int] = []
         text, shown = "", 0
         while len(ids) < min(config.max_length, room):
             logits = read(ids[-1] if ids else prompt[-1])
-            ids.append(next_token(logits, config, {*prompt, *ids}, len(ids), tokenizer.end_id))
+            ids.append(next_token(logits, config, {*prompt, *ids}, len(ids), tokenizer.end_id, never))
             if ids[-1] == tokenizer.end_id:
                 break
             text = tokenizer.decode(ids)
@@ -208,6 +236,20 @@ class Predictor:
             ids[:length],
             found.log_probs[row, rank, :length].tolist(),
         )
+
+
+def batches(texts: Iterable[Any], batch_size: int) -> Iterator[list[Any]]:
+    """Returns lists of `batch_size` texts, read as they are asked for.
+
+    Raises:
+        UsageError: one string instead of many, or a size below 1; before any text is read.
+    """
+    if isinstance(texts, str):
+        raise UsageError("`texts` must be a list of strings; received one string. Put it into a list.")
+    if batch_size < 1:
+        raise UsageError(f"`batch_size` must be at least 1; received batch_size={batch_size}.")
+    texts = iter(texts)
+    return iter(lambda: list(itertools.islice(texts, batch_size)), [])
 
 
 def _uncertain(text: str, stop: Sequence[str]) -> int:

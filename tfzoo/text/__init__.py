@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy.attach(
         "byte_pair": ["BytePairTokenizer"],
         "config": ["TokenizerConfig"],
         "loading": ["load"],
+        "marian": ["MarianTokenizer"],
         "pairs": ["TokenizerPair", "pair", "train_pair"],
         "tokenizers": ["SentencePieceTokenizer", "SymbolTokenizer", "Tokenizer"],
         "word_piece": ["WordPieceTokenizer"],

@@ -7,12 +7,15 @@ their own way are listed in `KNOWN_DIFFERENCES`; everywhere else they agree id f
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from tfzoo.text.marian import MarianTokenizer
 from tfzoo.text.special_tokens import BERT_TOKENS, END_OF_TEXT, SPECIAL_TOKENS
 from tfzoo.text.tokenizers import Tokenizer
+from tfzoo.text.word_piece import WordPieceTokenizer
 
 # Group -> why the two readers of tokenizer.json, `tokenizers` (Rust) and transformers.js, may give other ids.
 KNOWN_DIFFERENCES = {
@@ -28,9 +31,20 @@ KNOWN_DIFFERENCES = {
         "readers": ["transformers.js"],
         "why": "its normalizer turns the zero-width joiner and non-joiner into a space",
     },
+    "vocabulary_apart": {
+        "readers": ["tokenizers", "transformers.js"],
+        "why": "a Marian tokenizer looks up in vocab.json whatever its SentencePiece model cuts off, which may lack a "
+        "piece that the other has; there both are one list",
+    },
     "unknown": {
         "readers": ["tokenizers", "transformers.js"],
         "why": "an unknown id decodes to <unk> or [UNK], or to nothing where special tokens are skipped; here to ⁇",
+    },
+}
+_WORD_PIECE_DIFFERENCES = {
+    "planes": {
+        "readers": ["transformers.js"],
+        "why": "it tells punctuation by a newer Unicode, and does not part ideographs beyond the first plane",
     },
 }
 
@@ -143,7 +157,13 @@ _LITERAL = {
     ),
 }
 _LONG = 4000  # characters
+_CODE = re.compile(">>[^<>]+<<")  # a language, of a Marian tokenizer; at the very beginning no reader differs
 _JOINERS = "\u200c\u200d"
+
+
+def known_differences(tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
+    """Returns the groups in which Hugging Face's readers of a tokenizer's files may give something else, and why."""
+    return KNOWN_DIFFERENCES | (_WORD_PIECE_DIFFERENCES if isinstance(tokenizer, WordPieceTokenizer) else {})
 
 
 class Vectors(NamedTuple):
@@ -161,7 +181,7 @@ def vectors(tokenizer: Tokenizer, texts: Iterable[str] = ()) -> Vectors:
         texts: more of them, of the kind that the tokenizer is for.
     """
     candidates = [*(("texts", text) for text in texts), *_texts(tokenizer)]
-    samples = [(_group(group, text), text) for group, text in candidates]
+    samples = [(_group(group, text, tokenizer), text) for group, text in candidates]
     encoded = [(group, text, tokenizer.encode(text)) for group, text in samples]
     decode = [
         {"group": "unknown" if tokenizer.unk_id in ids else "known", "ids": ids, "text": tokenizer.decode(ids)}
@@ -170,10 +190,12 @@ def vectors(tokenizer: Tokenizer, texts: Iterable[str] = ()) -> Vectors:
     return Vectors([{"group": group, "text": text, "ids": ids} for group, text, ids in encoded], decode)
 
 
-def _group(group: str, text: str) -> str:
+def _group(group: str, text: str, tokenizer: Tokenizer) -> str:
     """The group that a text belongs to by what is in it, wherever it comes from."""
-    if any(token in text for token in (*SPECIAL_TOKENS, END_OF_TEXT, *BERT_TOKENS)):
+    if any(token in text for token in (*SPECIAL_TOKENS, END_OF_TEXT, *BERT_TOKENS)) or _CODE.search(text, 1):
         return "special_tokens"
+    if isinstance(tokenizer, MarianTokenizer) and not tokenizer.is_cut_by_vocabulary(text):
+        return "vocabulary_apart"
     if group in ("vocabulary", "long") and any(_is_mark(character) for character in text):
         return "bare_marks"
     if group != "bare_marks" and any(joiner in text for joiner in _JOINERS):
@@ -184,6 +206,10 @@ def _group(group: str, text: str) -> str:
 def _texts(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     generator = random.Random(0)
     found = [(group, text) for group, texts in _LITERAL.items() for text in texts]
+    if isinstance(tokenizer, MarianTokenizer):
+        found += [
+            ("codes", f"{code}{rest}") for code in tokenizer.codes for rest in ("", " A dog runs.", "runs", "  a")
+        ]
     found += [("planes", text) for text in _unicode_samples(generator)]
     for length in (1, 2, 3, 5, 8, 13, 21, 34):
         found += [("vocabulary", tokenizer.decode(_random_ids(tokenizer, generator, length))) for _ in range(8)]

@@ -39,7 +39,8 @@ from tfzoo.text.special_tokens import (
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 
-_SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+"""Fields of a special token in `added_tokens`."""
 
 
 def files(tokenizer: Mapping[str, Any], *, separator: str | None) -> dict[str, bytes]:
@@ -100,7 +101,7 @@ def sentencepiece(model: bytes) -> dict[str, Any]:
         )
     prepend = "always" if proto.normalizer_spec.add_dummy_prefix else "never"
     return _tokenizer(
-        normalizer={"type": "Sequence", "normalizers": _normalizers(proto.normalizer_spec)},
+        normalizer={"type": "Sequence", "normalizers": normalizers(proto.normalizer_spec)},
         # The model sees the whole text, as SentencePiece's does: a piece may span words, unknown runs are merged.
         pre_tokenizer=None,
         decoder={"type": "Metaspace", "replacement": "▁", "prepend_scheme": prepend, "split": False},
@@ -137,7 +138,7 @@ def byte_pair_files(vocabulary: Mapping[str, int], merges: Sequence[str]) -> dic
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": vocabulary[END_OF_TEXT], "content": END_OF_TEXT, **_SPECIAL}],
+        "added_tokens": [{"id": vocabulary[END_OF_TEXT], "content": END_OF_TEXT, **SPECIAL}],
         "normalizer": None,
         "pre_tokenizer": byte_level,
         "post_processor": {**byte_level, "trim_offsets": False},
@@ -189,7 +190,7 @@ def word_piece_files(vocabulary: Mapping[str, int], *, lowercase: bool, max_word
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": vocabulary[token], "content": token, **_SPECIAL} for token in added],
+        "added_tokens": [{"id": vocabulary[token], "content": token, **SPECIAL} for token in added],
         "normalizer": {
             "type": "BertNormalizer",
             "clean_text": True,
@@ -295,7 +296,7 @@ def _tokenizer(*, normalizer: Any, pre_tokenizer: Any, decoder: Any, model: Mapp
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": index, "content": token, **_SPECIAL} for index, token in enumerate(SPECIAL_TOKENS)],
+        "added_tokens": [{"id": index, "content": token, **SPECIAL} for index, token in enumerate(SPECIAL_TOKENS)],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": {
@@ -309,7 +310,8 @@ def _tokenizer(*, normalizer: Any, pre_tokenizer: Any, decoder: Any, model: Mapp
     }
 
 
-def _normalizers(spec: Any) -> list[dict[str, Any]]:
+def normalizers(spec: Any) -> list[dict[str, Any]]:
+    """Returns the steps of a SentencePiece model's `normalizer_spec`."""
     steps: list[dict[str, Any]] = []
     if spec.precompiled_charsmap:
         charsmap = base64.b64encode(spec.precompiled_charsmap).decode()

@@ -1,4 +1,4 @@
-"""A tokenizer from the files of its directory: tfzoo's own, or those of a GPT-2 or BERT checkpoint."""
+"""A tokenizer from the files of its directory: tfzoo's own, or those of a GPT-2, BERT or Marian checkpoint."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from tfzoo.errors import ArtifactError
 from tfzoo.text import huggingface, word_piece
 from tfzoo.text.byte_pair import FILE_PAIRS, BytePairTokenizer
+from tfzoo.text.marian import MODEL_FILES, MarianTokenizer
 from tfzoo.text.special_tokens import SPECIAL_TOKENS
 from tfzoo.text.tokenizers import (
     SENTENCEPIECE_FILE,
@@ -23,11 +24,12 @@ def load(directory: str | Path) -> Tokenizer:
     """Returns the tokenizer of a directory, without TensorFlow.
 
     Read are, in this order: `spiece.model`; BERT's `vocab.txt`, cased or not as `tokenizer_config.json` says; GPT-2's
-    `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`; `vocab.json` alone (symbols); `tokenizer.json`
-    alone (WordPiece or byte-level BPE).
+    `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`; one side of a Marian model, `source.spm` or
+    `target.spm` and `vocab.json`; `vocab.json` alone (symbols); `tokenizer.json` alone (WordPiece or byte-level BPE).
 
     Args:
-        directory: what a tokenizer was saved to, or a folder of GPT-2's or BERT's files.
+        directory: what a tokenizer was saved to, or a folder of GPT-2's or BERT's files. A Marian checkpoint holds two
+            tokenizers: `TokenizerPair.load` reads it.
 
     Raises:
         ArtifactError: the directory holds no tokenizer, or a damaged one.
@@ -44,6 +46,9 @@ def load(directory: str | Path) -> Tokenizer:
     for vocabulary_file, merges_file in FILE_PAIRS:
         if holds(merges_file):
             return BytePairTokenizer.from_files(directory / vocabulary_file, directory / merges_file)
+    for side, model_file in MODEL_FILES.items():
+        if holds(model_file):
+            return MarianTokenizer.from_files(directory / model_file, directory / VOCABULARY_FILE, side)
     if holds(VOCABULARY_FILE):
         return _load_symbols(directory)
     if holds(huggingface.TOKENIZER_FILE):
@@ -52,8 +57,8 @@ def load(directory: str | Path) -> Tokenizer:
         return kind.from_tokenizer_json(path)
     raise ArtifactError(
         f"{directory} holds no tokenizer: none of {SENTENCEPIECE_FILE}, {word_piece.VOCABULARY_FILE}, "
-        f"{VOCABULARY_FILE}, {', '.join(merges_file for _, merges_file in FILE_PAIRS)} and "
-        f"{huggingface.TOKENIZER_FILE} is there. "
+        f"{VOCABULARY_FILE}, {', '.join(merges_file for _, merges_file in FILE_PAIRS)}, "
+        f"{', '.join(MODEL_FILES.values())} and {huggingface.TOKENIZER_FILE} is there. "
         "Name the folder that a tokenizer was saved to."
     )
 

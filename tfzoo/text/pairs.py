@@ -12,7 +12,14 @@ from tfzoo.text import huggingface
 from tfzoo.text.byte_pair import BytePairTokenizer
 from tfzoo.text.config import Kind, TokenizerConfig
 from tfzoo.text.loading import load
-from tfzoo.text.tokenizers import SentencePieceTokenizer, SymbolTokenizer, Tokenizer, write_assets
+from tfzoo.text.marian import MODEL_FILES, TARGET_VOCABULARY_FILE, MarianTokenizer
+from tfzoo.text.tokenizers import (
+    VOCABULARY_FILE,
+    SentencePieceTokenizer,
+    SymbolTokenizer,
+    Tokenizer,
+    write_assets,
+)
 from tfzoo.text.word_piece import WordPieceTokenizer
 
 
@@ -32,8 +39,17 @@ class TokenizerPair:
 
     @property
     def shared(self) -> bool:
-        """True when both sides are one tokenizer, and so one vocabulary and one embedding."""
+        """True when both sides are one tokenizer."""
         return self.source is self.target
+
+    @property
+    def one_vocabulary(self) -> bool:
+        """True when an id means the same on both sides, so that one embedding serves both."""
+        return self.shared or (
+            isinstance(self.source, MarianTokenizer)
+            and isinstance(self.target, MarianTokenizer)
+            and self.source.vocabulary == self.target.vocabulary
+        )
 
     def assets(self) -> dict[str, bytes]:
         """Returns relative path -> content: at the top when shared, else below `source/` and `target/`."""
@@ -52,7 +68,7 @@ class TokenizerPair:
 
     @classmethod
     def load(cls, directory: str | Path) -> TokenizerPair:
-        """Returns the pair that `save` wrote, without TensorFlow.
+        """Returns the pair that `save` wrote, or that of a checkpoint folder, without TensorFlow.
 
         Raises:
             ArtifactError: the directory holds no tokenizer, or a damaged one.
@@ -60,6 +76,17 @@ class TokenizerPair:
         directory = Path(directory)
         if (directory / "source").is_dir() and (directory / "target").is_dir():
             return cls(load(directory / "source"), load(directory / "target"))
+        if all((directory / name).is_file() for name in MODEL_FILES.values()):
+            separate = (directory / TARGET_VOCABULARY_FILE).is_file()
+            vocabularies = {
+                "source": VOCABULARY_FILE,
+                "target": TARGET_VOCABULARY_FILE if separate else VOCABULARY_FILE,
+            }
+            source, target = (
+                MarianTokenizer.from_files(directory / MODEL_FILES[side], directory / vocabularies[side], side)
+                for side in MODEL_FILES
+            )
+            return cls(source, target)
         shared = load(directory)
         return cls(shared, shared, _prompt_suffix(directory))
 
@@ -89,7 +116,7 @@ def pair(tokenizer: Tokenizer | tuple[Tokenizer, Tokenizer] | TokenizerPair) -> 
     return TokenizerPair(tokenizer, tokenizer)
 
 
-def train_pair(config: TokenizerConfig, records: Iterable[tuple[str, str]], vocabulary_size: int) -> TokenizerPair:
+def train_pair(config: TokenizerConfig, records: Iterable[tuple[str, ...]], vocabulary_size: int) -> TokenizerPair:
     """Trains the tokenizers that a configuration asks for.
 
     Args:

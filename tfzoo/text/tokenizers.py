@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
     """What the rest of tfzoo knows of a tokenizer.
 
     Ids 0 to 3 are padding, unknown, start and end, but for `BytePairTokenizer`, where one token is all of them, and
-    `WordPieceTokenizer`, where they stand anywhere.
+    `WordPieceTokenizer` and `MarianTokenizer`, where they stand anywhere; Marian's start is its padding.
     """
 
     vocabulary_size: int
@@ -185,12 +185,9 @@ class SentencePieceTokenizer:
     @functools.cached_property
     def _operation(self) -> Any:
         import tensorflow as tf
-        import tensorflow_text
 
         with tf.init_scope():
-            operation = tensorflow_text.SentencepieceTokenizer(self._model, out_type=tf.int32)
-            operation._model_resource = _named_resource(self._model)
-        return operation
+            return sentencepiece_operation(self._model, tf.int32)
 
 
 class SymbolTokenizer:
@@ -358,6 +355,20 @@ def _watched(sentences: Iterable[str], failures: list[Exception]) -> Iterator[st
     except Exception as error:
         failures.append(error)
         raise
+
+
+def sentencepiece_operation(model: bytes, out_type: tf.DType) -> Any:
+    """Returns TensorFlow Text's tokenizer of a SentencePiece model; called where no graph is built.
+
+    Args:
+        model: the serialized `ModelProto`.
+        out_type: int32 = the model's ids, string = pieces.
+    """
+    import tensorflow_text
+
+    operation = tensorflow_text.SentencepieceTokenizer(model, out_type=out_type)
+    operation._model_resource = _named_resource(model)
+    return operation
 
 
 def _named_resource(model: bytes) -> Any:

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import tokenizers as hf
 
 from tfzoo.errors import ArtifactError, UsageError
@@ -32,6 +35,7 @@ VOCABULARY_FILE = "vocab.txt"
 
 _CONTINUES = "##"
 _MAX_WORD_LENGTH = 100  # characters; a longer word is unknown, as in BERT
+_UNITS = re.compile("[\ud800-\udbff][\udc00-\udfff]|.", re.DOTALL)  # what `well_formed` makes one character of
 _MAX_PIECE_BYTES = 256  # without "##"; TensorFlow Text's limit
 
 
@@ -162,6 +166,10 @@ class WordPieceTokenizer:
         """Returns (B, None) int32 ids; see `Tokenizer`. The fastest way for many texts: some thousands at once."""
         return self.trackable().tokenize(strings)
 
+    def tokenize_with_offsets(self, strings: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns ids, starts and ends, (B, None) int32 each: what `encode_with_offsets` gives for each string."""
+        return self.trackable().tokenize_with_offsets(strings)
+
     def detokenize(self, ids: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         """Returns (B,) strings; see `Tokenizer`."""
         import tensorflow as tf
@@ -171,7 +179,35 @@ class WordPieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of one string; see `Tokenizer`."""
-        return self._encoder.encode(well_formed(text)).ids
+        return self._encoder.encode(self._normalizer.normalize_str(well_formed(text))).ids
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        r"""Returns the ids of one string, and the (start, end) of what each was made of: `text[start:end]`.
+
+        A piece goes from the first character that it has anything of to the last one and the accents that are stripped
+        off it. Pieces of one character, such as a Hangul syllable, have the same place; starts and ends never
+        decrease. With the pieces of the class, for "The", an accent, and "dogs" with a soft hyphen in it:
+
+            "The\u0301 do\xadgs"  ->  [5, 6, 7], [(0, 4), (5, 9), (9, 10)]
+
+        Hugging Face's offsets leave out the accents behind a piece, and a mark that changes places with one of them.
+        """
+        formed = well_formed(text)
+        normalized = self._normalizer.normalize_str(formed)
+        encoding = self._encoder.encode(normalized)
+        if text.isascii() and len(normalized) == len(text):
+            return encoding.ids, encoding.offsets
+        made = [_made(character, self.lowercase) for character in formed]
+        places = [place for place, one in enumerate(made) for _ in range(one.num_characters)]
+        behind = [*range(1, len(formed) + 1)]
+        for place in range(len(formed) - 2, -1, -1):
+            if made[place + 1].is_accent:
+                behind[place] = behind[place + 1]
+        spans = [(places[start], behind[places[end - 1]]) for start, end in encoding.offsets]
+        if len(formed) < len(text):  # two halves of a pair were joined
+            at = [*itertools.accumulate(map(len, _UNITS.findall(text)), initial=0)]
+            spans = [(at[start], at[end]) for start, end in spans]
+        return encoding.ids, spans
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of one sequence; see `Tokenizer`."""
@@ -179,6 +215,10 @@ class WordPieceTokenizer:
         kept = [one if 0 <= one < size else size for one in map(int, ids) if one not in self._dropped]
         first, later = self._surfaces
         return "".join([*(first[one] for one in kept[:1]), *(later[one] for one in kept[1:])])
+
+    def continues(self) -> np.ndarray:
+        """Returns (V,) bool, True for each piece that goes on a word."""
+        return np.array([piece.startswith(_CONTINUES) for piece in self._ids])
 
     def trackable(self) -> Any:
         """Returns the `WordPieceGraph`, made at the first call, which takes seconds."""
@@ -206,10 +246,13 @@ class WordPieceTokenizer:
     def _encoder(self) -> hf.Tokenizer:
         # Without added tokens, so that text cannot spell a special one.
         model = hf.models.WordPiece(self._ids, unk_token=BERT_UNK, max_input_chars_per_word=_MAX_WORD_LENGTH)
-        encoder = hf.Tokenizer(model)
-        encoder.normalizer = hf.normalizers.BertNormalizer(lowercase=self.lowercase)
+        encoder = hf.Tokenizer(model)  # of normalized text
         encoder.pre_tokenizer = hf.pre_tokenizers.BertPreTokenizer()
         return encoder
+
+    @functools.cached_property
+    def _normalizer(self) -> hf.normalizers.Normalizer:
+        return hf.normalizers.BertNormalizer(lowercase=self.lowercase)
 
     @functools.cached_property
     def _graph(self) -> Any:
@@ -225,6 +268,20 @@ class WordPieceTokenizer:
                 lowercase=self.lowercase,
                 max_word_length=_MAX_WORD_LENGTH,
             )
+
+
+class _Made(NamedTuple):
+    """What comes of a character: how many characters, and whether it is an accent that is stripped."""
+
+    num_characters: int
+    is_accent: bool
+
+
+@functools.cache
+def _made(character: str, lowercase: bool) -> _Made:
+    count = len(hf.normalizers.BertNormalizer(lowercase=lowercase).normalize_str(character))
+    kept = hf.normalizers.BertNormalizer(lowercase=False, strip_accents=False).normalize_str(character)
+    return _Made(count, not count and kept != "")
 
 
 def _problem(pieces: Sequence[str]) -> str | None:

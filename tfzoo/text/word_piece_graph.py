@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -30,8 +31,9 @@ from tfzoo.text.special_tokens import BERT_UNK
 # Planes 4 to 13 have no characters.
 _CODE_POINTS = [code for code in (*range(0x40000), *range(0xE0000, 0x110000)) if not 0xD800 <= code < 0xE000]
 _PAGE = 256
-# In a table of what comes of a code point: nothing; itself; nothing, but marks do not change places across it.
-_NONE, _SAME, _BARRIER = -2, -1, 0
+# In a table of what comes of a code point: nothing; nothing, for it is an accent that is stripped; itself; nothing, but
+# it is an accent across which marks do not change places.
+_NONE, _ACCENT, _SAME, _BARRIER = -3, -2, -1, 0
 # A mark that is kept is its code point and this times its combining class.
 _CLASS = 1 << 21
 
@@ -75,10 +77,33 @@ class WordPieceGraph(tf.Module):
     def tokenize(self, strings: tf.Tensor) -> tf.RaggedTensor:
         """Returns (B, None) int32 ids of (B,) strings."""
         words = split_words(strings, lowercase=self._lowercase)
-        is_long = tf.strings.length(words.flat_values, unit="UTF8_CHAR") > self._max_word_length
-        # No word of a text has brackets and letters in it.
-        known = tf.where(is_long, BERT_UNK, words.flat_values)
+        known = tf.where(self._is_long(words), BERT_UNK, words.flat_values)
         return words.with_flat_values(self._kernel.tokenize(known)).merge_dims(1, 2)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def tokenize_with_offsets(self, strings: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns ids, starts and ends, (B, None) int32 each; see `WordPieceTokenizer.encode_with_offsets`."""
+        text = _normalized_text(strings, self._lowercase)
+        words = _split(text.characters)
+        is_long = self._is_long(words)
+        ids, starts, ends = self._kernel.tokenize_with_offsets(tf.where(is_long, BERT_UNK, words.flat_values))
+        # The kernel counts bytes from the start of a word; a piece begins and ends where its first and last byte stand.
+        word = ids.value_rowids()
+        word_sizes = tf.cast(tf.strings.length(words.flat_values), tf.int64)
+        before = tf.gather(tf.cumsum(word_sizes, exclusive=True), word)
+        sizes = tf.where(tf.gather(is_long, word), tf.gather(word_sizes, word), tf.cast(ends.flat_values, tf.int64))
+        letters, is_letter = text.characters.flat_values, text.characters.flat_values != ord(" ")
+        num_bytes = 1 + sum(tf.cast(letters >= first, tf.int32) for first in (0x80, 0x800, 0x10000))
+        place = tf.repeat(tf.boolean_mask(text.places, is_letter), tf.boolean_mask(num_bytes, is_letter))
+        first = tf.gather(place, before + tf.cast(starts.flat_values, tf.int64))
+        behind = tf.gather(text.behind, tf.gather(place, before + sizes - 1))
+        ids = words.with_flat_values(ids).merge_dims(1, 2)
+        row_starts = tf.gather(text.row_starts, ids.value_rowids())
+        return ids, *(ids.with_flat_values(tf.cast(one - row_starts, tf.int32)) for one in (first, behind))
+
+    def _is_long(self, words: tf.RaggedTensor) -> tf.Tensor:
+        """Which words are unknown for their length; none of a text is "[UNK]", with brackets and letters in it."""
+        return tf.strings.length(words.flat_values, unit="UTF8_CHAR") > self._max_word_length
 
     @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.int32)], autograph=False)
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
@@ -106,17 +131,52 @@ def split_words(strings: tf.Tensor, *, lowercase: bool) -> tf.RaggedTensor:
 
     Returns: (B, None) string.
     """
+    return _split(_normalized_text(strings, lowercase).characters)
+
+
+class _Text(NamedTuple):
+    """B texts of N code points in all, normalized.
+
+    characters: (B, None) int32, M code points in all, words parted by spaces.
+    places: (M,) int64, which of the N code points each was made of; marks that change places leave them where they are.
+    behind: (N,) int64, the place behind a code point and the accents that are stripped off it.
+    row_starts: (B,) int64, the place of each text's first code point.
+    """
+
+    characters: tf.RaggedTensor
+    places: tf.Tensor
+    behind: tf.Tensor
+    row_starts: tf.Tensor
+
+
+def _normalized_text(strings: tf.Tensor, lowercase: bool) -> _Text:
     index, pages, outputs = _table(lowercase)
     codes = tf.strings.unicode_decode(strings, "UTF-8")
     flat = codes.flat_values
     entries = tf.gather(pages, tf.gather(index, flat // _PAGE) * _PAGE + flat % _PAGE)
     made = tf.gather(outputs, entries)  # (N, outputs of a code point)
-    made = tf.reshape(tf.where(made == _SAME, flat[:, tf.newaxis], made), [-1])
-    rows = tf.RaggedTensor.from_row_splits(made, codes.row_splits * outputs.shape[1], validate=False)
+    values = tf.reshape(tf.where(made == _SAME, flat[:, tf.newaxis], made), [-1])
+    rows = tf.RaggedTensor.from_row_splits(values, codes.row_splits * outputs.shape[1], validate=False)
     if lowercase:
         rows = _reordered(rows)
-    rows = _kept(rows, rows.flat_values > 0)
-    return tf.strings.split(tf.strings.unicode_encode(rows.with_flat_values(rows.flat_values % _CLASS), "UTF-8"))
+    is_kept = rows.flat_values > 0
+    rows = _kept(rows, is_kept)
+    places = tf.where(tf.reshape(is_kept, [-1, outputs.shape[1]]))[:, 0]
+    return _Text(
+        rows.with_flat_values(rows.flat_values % _CLASS), places, _behind(codes, made[:, 0]), codes.row_starts()
+    )
+
+
+def _behind(codes: tf.RaggedTensor, first: tf.Tensor) -> tf.Tensor:
+    """Returns the place behind each code point and its accents, given what comes first of each."""
+    is_other = (first != _ACCENT) & (first != _BARRIER)
+    others = tf.concat([tf.where(is_other)[:, 0], codes.row_splits[-1:]], axis=0)
+    following = tf.gather(others, tf.cumsum(tf.cast(is_other, tf.int64)))
+    return tf.minimum(following, tf.gather(codes.row_splits[1:], codes.value_rowids()))
+
+
+def _split(characters: tf.RaggedTensor) -> tf.RaggedTensor:
+    return tf.strings.split(tf.strings.unicode_encode(characters, "UTF-8"))
 
 
 def _reordered(rows: tf.RaggedTensor) -> tf.RaggedTensor:
@@ -159,8 +219,8 @@ def _table(lowercase: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             one = ord(character)
             packed = _SAME if one == code and one not in classes else one + classes.get(one, 0) * _CLASS
             output += (ord(" "), packed, ord(" ")) if character in separate else (packed,)
-        if lowercase and not text and cleaned[code] and code not in classes:
-            output = (_BARRIER,)
+        if lowercase and not text and cleaned[code]:
+            output = (_ACCENT if code in classes else _BARRIER,)
         whole[code] = entries.setdefault(output, len(entries))
     pages, index = np.unique(whole.reshape(-1, _PAGE), axis=0, return_inverse=True)
     outputs = np.full((len(entries), max(map(len, entries))), _NONE, np.int32)

@@ -4,6 +4,6 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["checkpoints", "losses", "metrics", "optimizers", "schedules"],
+    submodules=["checkpoints", "fine_tuning", "losses", "measures", "metrics", "objectives", "optimizers", "schedules"],
     submod_attrs={"config": ["TrainingConfig"], "trainer": ["fit"]},
 )

@@ -5,6 +5,9 @@
                             and the state that a model carries from batch to batch
         state.json          step, history (one record per checkpoint so far), checksums
 
+Where attention is adapted (see tfzoo.training.fine_tuning), lora/PATH says how many times a layer's adapter counts:
+`restore` gives it back as it was trained, every other reader takes the kernel that it makes.
+
 Where the optimizer keeps a moving average of the weights, that is model/PATH, which every reader takes, and the weights
 themselves are trained/PATH.
 
@@ -33,9 +36,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from tfzoo.errors import CheckpointError
-
-# What was measured at one checkpoint, by name; always holds "step", and "nats_per_token" except at step 0.
-Record = dict[str, float]
+from tfzoo.training.fine_tuning import adapter_scales, merge, without_effect
+from tfzoo.training.measures import Record, best_record, best_records
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,48 +75,30 @@ def newest(run_dir: str | Path) -> Checkpoint:
     return _read(_folder(run_dir, saved[-1]))
 
 
-def best(run_dir: str | Path) -> Checkpoint:
-    """Returns the checkpoint with the fewest nats per token among those kept (see `best_record`).
+def best(run_dir: str | Path, monitor: str = "") -> Checkpoint:
+    """Returns the best checkpoint among those kept (see `tfzoo.training.measures.best_record`).
 
     Where there is none but one between two records, it is that one.
+
+    Args:
+        run_dir: folder of the run.
+        monitor: what decides; "" = the task's usual measure.
 
     Raises:
         CheckpointError: the run has no checkpoint, or a state.json is missing or damaged.
     """
     kept, last = steps(run_dir), newest(run_dir)
     history = [record for record in last.history if record["step"] in kept]
-    return _read(_folder(run_dir, int(best_record(history)["step"]))) if history else last
+    return _read(_folder(run_dir, int(best_record(history, monitor)["step"]))) if history else last
 
 
-def last(run_dir: str | Path, num: int) -> list[Checkpoint]:
-    """Returns the last `num` checkpoints that training recorded, in the order of their steps, to average them.
+def at(run_dir: str | Path, step: int) -> Checkpoint:
+    """Returns the checkpoint of a step.
 
     Raises:
-        CheckpointError: fewer are there, or a state.json is missing or damaged.
+        CheckpointError: its state.json is missing or damaged.
     """
-    recorded = [int(record["step"]) for record in newest(run_dir).history if record["step"]][-num:]
-    found = [step for step in recorded if step in steps(run_dir)]
-    if len(found) < num:
-        raise CheckpointError(
-            f"average_checkpoints={num} needs the last {num} checkpoints; {_root(run_dir)} holds {len(found)} of them. "
-            "Train the run further, or lower `average_checkpoints`: the same training command takes another value."
-        )
-    return [_read(_folder(run_dir, step)) for step in found]
-
-
-def best_record(history: list[Record]) -> Record:
-    """Returns the record with the fewest nats per token, the earliest of equals.
-
-    Validation decides; training does where the newest checkpoint was not validated. Before the first step nothing is
-    measured: then it is the only record.
-
-    >>> best_record([{"step": 10, "nats_per_token": 2.0, "val_nats_per_token": 2.5},
-    ...              {"step": 20, "nats_per_token": 1.0, "val_nats_per_token": 2.1},
-    ...              {"step": 30, "nats_per_token": 0.5, "val_nats_per_token": 2.3}])["step"]
-    20
-    """
-    key = "val_nats_per_token" if "val_nats_per_token" in history[-1] else "nats_per_token"
-    return min((record for record in history if key in record), key=lambda record: record[key], default=history[-1])
+    return _read(_folder(run_dir, step))
 
 
 def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Checkpoint:
@@ -123,7 +107,7 @@ def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Chec
     Raises:
         CheckpointError: the step has a checkpoint already, or two variables have one path.
     """
-    return _write(run_dir, history, {name: variable.numpy() for name, variable in _variables(model).items()})
+    return _write(run_dir, history, _values(model))
 
 
 def save_between(
@@ -141,8 +125,7 @@ def save_between(
     Raises:
         CheckpointError: the step has a checkpoint already, or two variables have one path.
     """
-    tensors = {name: variable.numpy() for name, variable in _variables(model).items()}
-    return _write(run_dir, history, tensors | {f"progress/{name}": value for name, value in progress.items()}, step)
+    return _write(run_dir, history, _values(model) | {f"progress/{name}": one for name, one in progress.items()}, step)
 
 
 def begin(run_dir: str | Path, weights: Mapping[str, np.ndarray]) -> Checkpoint:
@@ -192,7 +175,16 @@ def restore(model: keras.Model, checkpoint: Checkpoint) -> None:
     if not checkpoint.step:
         load_weights(model, checkpoint)
         return
-    _assign(_variables(model), checkpoint, prefixes=("model/", "trained/", "optimizer/", "seed/"))
+    saved = _read_tensors(checkpoint, ("model/", "trained/", "optimizer/", "seed/", "lora/"))
+    scales = {name: saved.pop(name) for name in sorted(saved) if name.startswith("lora/")}
+    variables = _variables(model)
+    _check_fit(variables, saved, checkpoint)
+    if scales != _scales(model):
+        raise CheckpointError(
+            f"{checkpoint.folder / 'state.safetensors'} does not fit the model: its adapters count otherwise. Set "
+            "`lora_rank` and `lora_alpha` as the run had them, or train into another run_dir."
+        )
+    _assign(variables, saved)
 
 
 def load_weights(model: keras.Model, *averaged: Checkpoint) -> None:
@@ -205,26 +197,34 @@ def load_weights(model: keras.Model, *averaged: Checkpoint) -> None:
     Raises:
         CheckpointError: a state.safetensors is missing, damaged, or of another model.
     """
+    variables = _model_variables(model)
     weights = {f"model/{path}": value for path, value in read_weights(*averaged).items()}
-    _assign_values(_model_variables(model), weights, averaged[-1])
+    for name, variable in variables.items():
+        nothing = without_effect(name, variable)
+        if nothing is not None:
+            weights[name] = nothing
+    _check_fit(variables, weights, averaged[-1])
+    _assign(variables, weights)
 
 
 def read_weights(*averaged: Checkpoint) -> dict[str, np.ndarray]:
     """Returns the weights alone, or the mean of several checkpoints' weights, by variable path below the model's name.
 
+    Adapters are merged: the weights are those of the model without them.
+
     Raises:
         CheckpointError: a state.safetensors is missing or damaged.
     """
-    weights = _read_tensors(averaged[0], ("model/",))
+    weights = _read_merged(averaged[0])
     if len(averaged) > 1:
         dtypes = {name: value.dtype for name, value in weights.items()}
         # One after the other: memory for all of them may not be there.
         sums = {name: value.astype(np.float64) for name, value in weights.items()}
         for checkpoint in averaged[1:]:
-            for name, value in _read_tensors(checkpoint, ("model/",)).items():
+            for name, value in _read_merged(checkpoint).items():
                 sums[name] += value
         weights = {name: (total / len(averaged)).astype(dtypes[name]) for name, total in sums.items()}
-    return {name.removeprefix("model/"): value for name, value in weights.items()}
+    return weights
 
 
 def read_progress(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
@@ -238,11 +238,20 @@ def read_progress(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     return {name.removeprefix("progress/"): value for name, value in _read_tensors(checkpoint, ("progress/",)).items()}
 
 
-def prune(run_dir: str | Path, keep: int) -> None:
-    """Deletes all checkpoints but the newest, the best, and the newest `keep` that have a record."""
+def prune(run_dir: str | Path, keep: int, monitor: str = "", keep_best: int = 1) -> None:
+    """Deletes all checkpoints but the newest, and of those that have a record the best and the newest.
+
+    Args:
+        run_dir: folder of the run.
+        keep: how many of the newest are kept.
+        monitor: what decides which are best.
+        keep_best: how many of the best are kept.
+    """
     last = newest(run_dir)
     recorded = {record["step"] for record in last.history}
-    kept = {last.step, best(run_dir).step, *[step for step in steps(run_dir) if step in recorded][-keep:]}
+    there = [record for record in last.history if record["step"] in steps(run_dir)]
+    kept = {last.step, *[step for step in steps(run_dir) if step in recorded][-keep:]}
+    kept |= {int(record["step"]) for record in best_records(there, keep_best, monitor)} if there else set()
     for step in set(steps(run_dir)) - kept:
         folder = _folder(run_dir, step)
         # Renamed first: a run killed while deleting must not leave something that looks whole.
@@ -288,11 +297,16 @@ def _read_tensors(checkpoint: Checkpoint, prefixes: tuple[str, ...]) -> dict[str
         return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}
 
 
-def _assign(variables: dict[str, keras.Variable], checkpoint: Checkpoint, *, prefixes: tuple[str, ...]) -> None:
-    _assign_values(variables, _read_tensors(checkpoint, prefixes), checkpoint)
+def _read_merged(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    tensors = _read_tensors(checkpoint, ("model/", "lora/"))
+    named: dict[str, dict[str, np.ndarray]] = {"model": {}, "lora": {}}
+    for name, value in tensors.items():
+        prefix, _, path = name.partition("/")
+        named[prefix][path] = value
+    return merge(named["model"], named["lora"])
 
 
-def _assign_values(variables: dict[str, keras.Variable], saved: dict[str, np.ndarray], checkpoint: Checkpoint) -> None:
+def _check_fit(variables: dict[str, keras.Variable], saved: dict[str, np.ndarray], checkpoint: Checkpoint) -> None:
     differences = list(_differences(variables, saved))
     if differences:
         more = f", and {len(differences) - 1} more differences" if len(differences) > 1 else ""
@@ -300,6 +314,9 @@ def _assign_values(variables: dict[str, keras.Variable], saved: dict[str, np.nda
             f"{checkpoint.folder / 'state.safetensors'} does not fit the model: {differences[0]}{more}. "
             "Build the model and its training from this run's own recipe, or train into another run_dir."
         )
+
+
+def _assign(variables: dict[str, keras.Variable], saved: dict[str, np.ndarray]) -> None:
     for name, variable in variables.items():
         variable.assign(saved[name])
 
@@ -314,6 +331,14 @@ def _differences(variables: dict[str, keras.Variable], saved: dict[str, np.ndarr
         ours = f"{variables[name].dtype} {tuple(variables[name].shape)}"
         if theirs != ours:
             yield f"{name!r} is {theirs} in the checkpoint and {ours} in the model"
+
+
+def _values(model: keras.Model) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in _variables(model).items()} | _scales(model)
+
+
+def _scales(model: keras.Model) -> dict[str, np.ndarray]:
+    return {f"lora/{path}": np.array(scale) for path, scale in adapter_scales(model).items()}
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:

@@ -1,4 +1,4 @@
-"""Metrics by token: every token of every batch counts the same.
+"""Metrics by token or example: every one of every batch counts the same, or as its weight says.
 
 Differs from Keras' own, which average over the tokens of each sequence first: there a token of a batch padded to
 length 10 counts as much as ten of a batch padded to length 100, so that batches bucketed by length give wrong means.
@@ -13,11 +13,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfzoo.training.losses import CrossEntropy, token_weights
+from tfzoo.training.losses import CrossEntropy, partner_cosines, token_weights
 
 
 class _TokenMean(keras.metrics.Mean):
-    """The weighted mean over tokens; `count` is the number of tokens, or the sum of their weights."""
+    """The weighted mean over tokens or examples; `count` is their number, or the sum of their weights."""
 
     def _update(self, values: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None) -> None:
         weights = token_weights(values, y_pred, sample_weight)
@@ -41,7 +41,23 @@ class NatsPerToken(_TokenMean):
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
-class TokenAccuracy(_TokenMean):
+class Accuracy(_TokenMean):
+    """Share of the labels that have the largest logit.
+
+    Call arguments of `update_state`: as those of `tfzoo.training.losses.CrossEntropy`.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        """Adds a batch of labels (...), logits (..., V) and weights (...)."""
+        hits = tf.equal(tf.argmax(y_pred, axis=-1, output_type="int32"), tf.cast(y_true, "int32"))
+        self._update(tf.cast(hits, "float32"), y_pred, sample_weight)
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class TokenAccuracy(Accuracy):
     """Share of tokens whose largest logit is that of the label.
 
     Call arguments of `update_state`: as those of `tfzoo.training.losses.CrossEntropy`.
@@ -50,10 +66,66 @@ class TokenAccuracy(_TokenMean):
     def __init__(self, name: str = "token_accuracy", dtype: str | None = None) -> None:
         super().__init__(name=name, dtype=dtype)
 
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class LabelAccuracy(_TokenMean):
+    """Share of right decisions over all examples and labels, where a positive logit says that a label holds.
+
+    Call arguments of `update_state`: as those of `tfzoo.training.losses.BinaryCrossEntropy`.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+
     def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
-        """Adds a batch of labels (B, T), logits (B, T, V) and weights (B, T)."""
-        hits = tf.equal(tf.argmax(y_pred, axis=-1, output_type="int32"), tf.cast(y_true, "int32"))
-        self._update(tf.cast(hits, "float32"), y_pred, sample_weight)
+        """Adds a batch of labels (B, L), logits (B, L) and weights (B,)."""
+        hits = tf.cast(tf.equal(y_pred > 0, tf.cast(y_true, "float32") > 0.5), "float32")
+        self._update(tf.reduce_mean(hits, axis=-1), y_pred, sample_weight)
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class PartnerAccuracy(_TokenMean):
+    """Share of texts whose nearest text on the other side of the batch is their partner.
+
+    Call arguments of `update_state`: as those of `tfzoo.training.losses.InBatchContrastive`.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        """Adds a batch of partners (2 B,), vectors (2 B, D) and weights (2 B,)."""
+        nearest = tf.argmax(partner_cosines(y_pred), axis=-1, output_type="int32")
+        self._update(tf.cast(tf.equal(nearest, tf.cast(y_true, "int32")), "float32"), y_pred, sample_weight)
+
+
+@keras.saving.register_keras_serializable(package="tfzoo")
+class Pearson(keras.metrics.Metric):
+    """The correlation coefficient of Pearson between predicted and true numbers; 0 while either does not vary.
+
+    Differs from `keras.metrics.PearsonCorrelation`, which correlates within each example and averages.
+
+    Call arguments of `update_state`: as those of `tfzoo.training.losses.SquaredError`.
+    """
+
+    def __init__(self, name: str = "pearson", dtype: str | None = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        # Sums of weight, x, y, x * x, y * y and x * y; of float64, since large sums are taken from each other.
+        self.sums = self.add_variable((6,), initializer="zeros", dtype="float64", name="sums")
+
+    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        """Adds a batch of numbers (B,), predictions (B, 1) and weights (B,)."""
+        x, y = tf.cast(y_pred[..., 0], "float64"), tf.cast(y_true, "float64")
+        weights = tf.cast(token_weights(tf.ones(tf.shape(y)), y_pred, sample_weight), "float64")
+        moments = tf.stack([tf.ones_like(x), x, y, x * x, y * y, x * y])
+        self.sums.assign_add(tf.reduce_sum(moments * weights, axis=-1))
+
+    def result(self) -> tf.Tensor:
+        """Returns the coefficient, () float32."""
+        weight, x, y, xx, yy, xy = tf.unstack(tf.convert_to_tensor(self.sums))
+        covariance = weight * xy - x * y
+        variances = (weight * xx - x * x) * (weight * yy - y * y)
+        return tf.cast(tf.math.divide_no_nan(covariance, tf.sqrt(tf.maximum(variances, 0.0))), "float32")
 
 
 @contextlib.contextmanager

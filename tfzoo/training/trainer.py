@@ -1,4 +1,4 @@
-"""The training run: a plain `compile` and `fit` with checkpoints, metrics by token and exact resume around them.
+"""The training run: a plain `compile` and `fit` with checkpoints, exact metrics and an exact resume around them.
 
 One "epoch" of Keras is `checkpoint_steps` steps here. At its end the model is validated, its state saved, and a record
 written to metrics.jsonl and to TensorBoard. Run again with the same arguments, `fit` goes on from the newest
@@ -27,10 +27,12 @@ from absl import logging
 from tfzoo.errors import DataError, TfzooError
 from tfzoo.training import checkpoints, signals
 from tfzoo.training.accumulation import accumulated
-from tfzoo.training.checkpoints import Checkpoint, Record
+from tfzoo.training.checkpoints import Checkpoint
 from tfzoo.training.config import TrainingConfig
-from tfzoo.training.losses import cross_entropy
-from tfzoo.training.metrics import NatsPerToken, TokenAccuracy, padding_measured
+from tfzoo.training.fine_tuning import rate_multipliers, restrict
+from tfzoo.training.measures import Record, best_record
+from tfzoo.training.metrics import padding_measured
+from tfzoo.training.objectives import Objective, objective, plain_names
 from tfzoo.training.optimizers import build_optimizer
 from tfzoo.training.schedules import build_schedule
 
@@ -47,11 +49,13 @@ def fit(
     """Trains to `config.num_steps` or to early stopping, from the newest checkpoint in `run_dir` if there is one.
 
     The model ends with its newest weights, or with their moving average if `config` asks for one;
-    `checkpoints.load_weights(model, checkpoints.best(run_dir))` loads the best.
+    `checkpoints.load_weights(model, checkpoints.best(run_dir, config.monitor))` loads the best. What `config` freezes
+    stays so, and adapters stay in their layers.
     Set the seed (`keras.utils.set_random_seed(config.seed)`) before the model is made: it draws its weights then.
 
     Args:
-        model: token logits from the dataset's inputs; compiled here.
+        model: what the dataset's labels are for, compiled here; its `task` says what is minimized and measured, see
+            `tfzoo.training.objectives`. One without a task gives token logits.
         train_dataset: makes the endless training data, (inputs, labels, sample_weight), from the given batch on; a step
             takes `config.accumulation_steps` batches.
         config: how to train.
@@ -59,43 +63,49 @@ def fit(
         validation_dataset: finite; without it the training loss decides which checkpoint is best.
         verbose: 0 = silent, 1 = Keras' progress bar, 2 = one line per checkpoint.
 
-    Returns: one record per checkpoint of the whole run, as in metrics.jsonl: step, loss (nats, smoothed),
-        nats_per_token, perplexity, token_accuracy, the same as val_*, learning_rate of that step; and of training since
-        the record before: seconds, tokens_per_second (those that count in the loss, so without padding), gradient_norm
-        (the mean of the global norms before clipping), padding_share (see `metrics.padding_measured`).
+    Returns: one record per checkpoint of the whole run, as in metrics.jsonl: step, what `tfzoo.training.measures` names
+        for the task (loss, smoothed if labels are, and such as accuracy), the same as val_*, learning_rate of that
+        step; and of training since the record before: seconds, tokens_per_second (those that count in the loss, so
+        without padding) or examples_per_second, gradient_norm (the mean of the global norms before clipping),
+        padding_share (see `metrics.padding_measured`).
 
     Raises:
         CheckpointError: the newest checkpoint is damaged or of another model.
-        RecipeError: gradients are to be accumulated on several devices.
+        RecipeError: gradients are to be accumulated on several devices, or `config` asks for what the model does not
+            have: layers, attention, classes to smooth, a measure of the name `monitor`.
         DataError: the training data ends early, or the validation data is empty or endless.
         TfzooError: a loss is not finite; the last checkpoint is still the last finite one.
         KeyboardInterrupt: SIGTERM or SIGINT; the newest checkpoint is that of the last step that was run.
     """
     run_dir = Path(run_dir)
     checkpoints.clean(run_dir)
-    nats_per_token, token_accuracy = NatsPerToken(), TokenAccuracy()
     gradient_norm, padding_share = keras.metrics.Mean("gradient_norm"), keras.metrics.Mean("padding_share")
     checkpoint: Checkpoint | None = None
     with model.distribute_strategy.scope():
         if not model.built:
             _build(model, train_dataset(0))
-        optimizer = build_optimizer(config)
+        if checkpoints.steps(run_dir):
+            checkpoint = checkpoints.newest(run_dir)
+            if not checkpoint.step:
+                checkpoints.load_weights(model, checkpoint)
+        trained_for = objective(model, config.label_smoothing, config.monitor)
+        restrict(model, config)
+        optimizer = build_optimizer(config, rate_multipliers(model, config.layer_decay))
         optimizer.gradient_norm = gradient_norm
         model.compile(
             optimizer=optimizer,
-            loss=cross_entropy(config.label_smoothing),
-            weighted_metrics=[nats_per_token, token_accuracy],
+            loss=trained_for.loss,
+            weighted_metrics=trained_for.metrics,
             # XLA would compile again for each bucket of lengths.
             jit_compile=False,
         )
         model.optimizer.build(model.trainable_variables)
-        if checkpoints.steps(run_dir):
-            checkpoint = checkpoints.newest(run_dir)
+        if checkpoint and checkpoint.step:
             checkpoints.restore(model, checkpoint)
     # Before the first batch Keras' own list holds nothing but the loss.
-    own = (nats_per_token, token_accuracy, gradient_norm, padding_share)
+    own = (*trained_for.meters, gradient_norm, padding_share)
     meters = {meter.name: meter for meter in (model.metrics[0], *own)}
-    recorder = _Recorder(config, run_dir, checkpoint, meters)
+    recorder = _Recorder(config, run_dir, checkpoint, meters, trained_for)
     if recorder.is_finished():
         # As Keras' `fit` ends: with the moving average of the weights, if there is one.
         model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -106,6 +116,7 @@ def fit(
     num_validation_batches = None if validation_dataset is None else _count_batches(validation_dataset)
     with (
         contextlib.closing(recorder),
+        plain_names(model, trained_for),
         padding_measured(model, padding_share),
         accumulated(model, config.accumulation_steps),
         signals.postponed() as recorder.signals,
@@ -132,7 +143,7 @@ def fit(
     return recorder.history
 
 
-_IN_PROGRESS_LINE = ("learning_rate", "gradient_norm", "padding_share", "tokens_per_second")
+_IN_PROGRESS_LINE = ("learning_rate", "gradient_norm", "padding_share", "tokens_per_second", "examples_per_second")
 
 
 class _Recorder(keras.callbacks.Callback):
@@ -146,12 +157,14 @@ class _Recorder(keras.callbacks.Callback):
         config: TrainingConfig,
         run_dir: Path,
         checkpoint: Checkpoint | None,
-        meters: dict[str, keras.metrics.Mean],
+        meters: dict[str, keras.metrics.Metric],
+        trained_for: Objective,
     ) -> None:
         super().__init__()
         self._config = config
         self._run_dir = run_dir
         self._meters = meters
+        self._counted = trained_for.counted
         self._schedule = build_schedule(config)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         # Updates that the weights have seen at the start of the epoch; between two checkpoints, more than the records.
@@ -183,7 +196,7 @@ class _Recorder(keras.callbacks.Callback):
             return True
         if not self.history or not self._config.early_stopping_patience:
             return False
-        best_step = checkpoints.best_record(self.history)["step"]
+        best_step = best_record(self.history, self._config.monitor)["step"]
         since_best = sum(record["step"] > best_step for record in self.history)
         return since_best >= self._config.early_stopping_patience
 
@@ -235,7 +248,7 @@ class _Recorder(keras.callbacks.Callback):
         logs |= {name: record[name] for name in _IN_PROGRESS_LINE if name in record}
         self.history.append(record)
         checkpoints.save(self.model, self._run_dir, self.history)
-        checkpoints.prune(self._run_dir, self._config.keep_checkpoints)
+        self._prune()
         with self._metrics_path.open("a", encoding="utf-8") as file:
             file.write(_json_line(record))
         self._write_summaries(record)
@@ -251,7 +264,12 @@ class _Recorder(keras.callbacks.Callback):
         progress = {name: variable.numpy() for name, variable in self._progress_variables().items()}
         progress["seconds"] = np.float64(time.perf_counter() - self._start)
         checkpoints.save_between(self.model, self._run_dir, self.history, step, progress)
-        checkpoints.prune(self._run_dir, self._config.keep_checkpoints)
+        self._prune()
+
+    def _prune(self) -> None:
+        config = self._config
+        keep_best = max(config.average_checkpoints, 1) if config.average == "best" else 1
+        checkpoints.prune(self._run_dir, config.keep_checkpoints, config.monitor, keep_best)
 
     def _progress_variables(self) -> dict[str, keras.Variable]:
         return {f"{name}/{v.name}": v for name, meter in self._meters.items() for v in meter.variables}
@@ -267,8 +285,10 @@ class _Recorder(keras.callbacks.Callback):
 
     def _measure_training(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._start
-        num_tokens = float(self._meters["nats_per_token"].count.numpy())
-        measured = {"seconds": seconds, "tokens_per_second": num_tokens / seconds}
+        # The loss is averaged by rows, each of which is an example.
+        rate = "tokens_per_second" if self._counted else "examples_per_second"
+        counted = float(self._meters[self._counted or "loss"].count.numpy())
+        measured = {"seconds": seconds, rate: counted / seconds}
         for name in ("gradient_norm", "padding_share"):
             if float(self._meters[name].count.numpy()):
                 measured[name] = float(self._meters[name].result())

@@ -1,12 +1,13 @@
 /**
- * The tokenizers of an artifact, read from its own files: `spiece.model`, `vocab.json` with `merges.txt`, or
- * `vocab.json` with `tokenizer_config.json`.
+ * The tokenizers of an artifact, read from its own files: `spiece.model`, `vocab.json` with `merges.txt`, `vocab.json`
+ * with `tokenizer_config.json`, or BERT's `tokenizer.json`.
  *
  * Ids and text equal those of `tfzoo.text`, whatever the text. So SentencePiece's model is read itself and not its
  * `tokenizer.json`, which says less. What this file does not compute exactly it refuses.
  */
 
 import { BytePairTokenizer } from "./byte_pair.mjs";
+import { WordPieceTokenizer } from "./word_piece.mjs";
 
 const PAD_ID = 0;
 const UNK_ID = 1;
@@ -46,7 +47,8 @@ async function load(directory, paths, read) {
     const { separator } = await readJson("tokenizer_config.json");
     if (separator === "" || separator === " ") return new SymbolTokenizer(await readJson("vocab.json"), separator);
   }
-  const known = "SentencePiece, byte-pair, character and symbol tokenizers";
+  if (paths.includes(`${directory}vocab.txt`)) return new WordPieceTokenizer(await readJson("tokenizer.json"));
+  const known = "SentencePiece, byte-pair, WordPiece, character and symbol tokenizers";
   throw new Error(`This page reads ${known}; this artifact has another kind.`);
 }
 
