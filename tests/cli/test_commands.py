@@ -251,4 +251,14 @@ def test_every_decoding_field_is_a_flag_with_help(capsys):
     flags = re.findall(r"^    --(\w+): \S", capsys.readouterr().out, re.MULTILINE)
     fields = [field.name for config in (DecodingConfig, AnswerConfig) for field in dataclasses.fields(config)]
     files = ["input", "output_dir", "beam_runner", "beam_option"]
-    assert flags == ["run_dir", "artifact", "runtime", *files, "json", "token_log_probs", "stream", *fields]
+    assert flags == [
+        "run_dir",
+        "artifact",
+        "runtime",
+        *files,
+        "json",
+        "token_log_probs",
+        "attention",
+        "stream",
+        *fields,
+    ]

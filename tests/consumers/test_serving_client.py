@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tests.consumers import c_loader
-from tfzoo.export.serving_rules import REQUEST, RESPONSE, TOLERANCE
+from tfzoo.export.outputs import TOLERANCE
+from tfzoo.export.serving_rules import REQUEST, RESPONSE
 
 pytestmark = pytest.mark.xdist_group("artifacts")
 

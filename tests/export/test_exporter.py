@@ -167,9 +167,9 @@ class TestArguments:
         self.refused(export, tmp_path / "model" / "mine.txt", "exists and is not empty")
 
     def test_formats(self, export, tmp_path):
-        self.refused(export, tmp_path / "m", "saved_model, onnx; received 'savedmodel'. Did you mean 'saved_model'?",
+        self.refused(export, tmp_path / "m", "onnx_text; received 'savedmodel'. Did you mean 'saved_model'?",
                      formats=("savedmodel",))  # fmt: skip
-        self.refused(export, tmp_path / "m", "must be a sequence of saved_model, onnx; received formats='onnx'",
+        self.refused(export, tmp_path / "m", "must be a sequence of saved_model, onnx, onnx_text; received formats='onnx'",
                      formats="onnx")  # fmt: skip
         self.refused(export, tmp_path / "m", r"received formats=\(\)", formats=())
         assert list(tmp_path.iterdir()) == []

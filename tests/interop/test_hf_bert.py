@@ -407,7 +407,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "pattern"),
         [
-            ({"model_type": "distilbert"}, r"config\.json: model_type is 'distilbert'; tfzoo reads gpt2, bert\."),
+            (
+                {"model_type": "distilbert"},
+                r"config\.json: model_type is 'distilbert'; tfzoo reads gpt2, bert, marian\.",
+            ),
             ({"hidden_act": "gelu_new"}, r"config\.json: hidden_act is 'gelu_new', and this BERT has 'gelu' alone\.$"),
             (
                 {"position_embedding_type": "relative_key"},

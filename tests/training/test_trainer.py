@@ -96,7 +96,7 @@ def test_a_process_killed_while_it_saves_is_resumed(uninterrupted, tmp_path):
 def test_keyboard_interrupt_propagates_and_is_resumed(uninterrupted, tmp_path, monkeypatch):
     _, expected, _ = uninterrupted
 
-    def interrupt(run_dir, keep, monitor):
+    def interrupt(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

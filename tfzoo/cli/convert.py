@@ -12,7 +12,7 @@ its inputs are pairs of texts. `sample:minilm` is such a folder in an installed 
 `g2p_en` is the network of an installed package, g2p-en, which turns English words into phonemes; --checkpoint may name
 its file checkpoint20.npz.
 The run can be predicted with, exported, and trained further on data of yours, by its own recipe.json. For another task
-start a run of your own from the checkpoint, which `tfzoo train --help` shows.
+start a run of your own from the checkpoint, as `tfzoo train` explains.
 """
 
 from __future__ import annotations
