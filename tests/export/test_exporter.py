@@ -169,7 +169,7 @@ class TestArguments:
     def test_formats(self, export, tmp_path):
         self.refused(export, tmp_path / "m", "onnx_text; received 'savedmodel'. Did you mean 'saved_model'?",
                      formats=("savedmodel",))  # fmt: skip
-        self.refused(export, tmp_path / "m", "must be a sequence of saved_model, onnx, onnx_text; received formats='onnx'",
+        self.refused(export, tmp_path / "m", "a sequence of saved_model, onnx, onnx_text; received formats='onnx'",
                      formats="onnx")  # fmt: skip
         self.refused(export, tmp_path / "m", r"received formats=\(\)", formats=())
         assert list(tmp_path.iterdir()) == []
