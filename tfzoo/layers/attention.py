@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import kernel_initializer
 from tfzoo.layers.masks import MASKED_SCORE
 
@@ -59,7 +60,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.key_dense = self._dense("key", kernel_stddev)
         self.value_dense = self._dense("value", kernel_stddev)
         self.output_dense = self._dense("output", kernel_stddev if output_stddev is None else output_stddev)
-        self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.weights_dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def _dense(self, name: str, stddev: float | None) -> keras.layers.Dense:
         return keras.layers.Dense(

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfzoo.layers.activations import ACTIVATIONS
 from tfzoo.layers.attention import MultiHeadAttention
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.initializers import kernel_initializer
 from tfzoo.layers.normalization import LayerNormalization
 
@@ -61,7 +62,7 @@ class FeedForward(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="intermediate",
         )
-        self.intermediate_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.intermediate_dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.output_dense = keras.layers.Dense(
             hidden_dim,
             kernel_initializer=kernel_initializer(kernel_stddev if output_stddev is None else output_stddev),
@@ -117,7 +118,7 @@ class Residual(keras.layers.Layer):
         self.dropout = dropout
         self.epsilon = epsilon
         self.normalization = LayerNormalization(epsilon, dtype=self.dtype_policy, name="normalization")
-        self.output_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.output_dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, input_shape: Any = None) -> None:
         self.normalization.build((None, None, self.hidden_dim))

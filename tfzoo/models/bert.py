@@ -22,6 +22,7 @@ from keras import ops
 
 from tfzoo.layers.activations import ACTIVATIONS
 from tfzoo.layers.attention import MultiHeadAttention
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.embeddings import PositionEmbedding, TokenEmbedding
 from tfzoo.layers.initializers import kernel_initializer
 from tfzoo.layers.masks import padding_mask_to_attention_mask
@@ -153,7 +154,7 @@ class Bert(keras.Model):
             config.max_sequence_length, dim, learned=True, dtype=policy, name="positions"
         )
         self.embedding_normalization = self._normalization("embedding_normalization")
-        self.embedding_dropout = keras.layers.Dropout(config.dropout, dtype=policy, name="embedding_dropout")
+        self.embedding_dropout = Dropout(config.dropout, dtype=policy, name="embedding_dropout")
         self.blocks = [
             BertBlock(
                 dim,
@@ -174,7 +175,7 @@ class Bert(keras.Model):
         if config.next_sentence:
             self.next_sentence_dense = self._dense(2, "next_sentence")
         if self.task in ("text_classification", "token_classification"):
-            self.classifier_dropout = keras.layers.Dropout(config.dropout, dtype=policy, name="classifier_dropout")
+            self.classifier_dropout = Dropout(config.dropout, dtype=policy, name="classifier_dropout")
             self.classifier = self._dense(_num_outputs(config), self.task)
         if self.task == "question_answering":
             self.span_dense = self._dense(2, self.task)

@@ -22,6 +22,7 @@ import tensorflow as tf
 from keras import ops
 
 from tfzoo.layers.attention import MultiHeadAttention
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.embeddings import PositionEmbedding, TokenEmbedding
 from tfzoo.layers.masks import causal_mask, padding_mask_to_attention_mask
 from tfzoo.layers.normalization import LayerNormalization
@@ -155,7 +156,7 @@ class GPT2(keras.Model):
         self.positions = PositionEmbedding(
             config.max_sequence_length, config.hidden_dim, learned=True, dtype=policy, name="positions"
         )
-        self.embedding_dropout = keras.layers.Dropout(config.dropout, dtype=policy, name="embedding_dropout")
+        self.embedding_dropout = Dropout(config.dropout, dtype=policy, name="embedding_dropout")
         self.blocks = [
             GPT2Block(
                 config.hidden_dim,

@@ -30,6 +30,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.embeddings import TokenEmbedding, check_length
 from tfzoo.layers.gru import GRU
 from tfzoo.layers.scan import scan
@@ -108,8 +109,8 @@ class GruSeq2Seq(keras.Model):
             vocabulary_size, self.config.embedding_dim, scale=False, dtype=self.dtype_policy, name=name
         )
 
-    def _dropout(self, name: str) -> keras.layers.Dropout:
-        return keras.layers.Dropout(self.config.dropout, dtype=self.dtype_policy, name=name)
+    def _dropout(self, name: str) -> Dropout:
+        return Dropout(self.config.dropout, dtype=self.dtype_policy, name=name)
 
     def _dense(self, name: str, **options: Any) -> keras.layers.Dense:
         return keras.layers.Dense(self.config.hidden_dim, dtype=self.dtype_policy, name=name, **options)

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.embeddings import TokenEmbedding, check_length
 from tfzoo.layers.recurrent import LSTM, CarriedState
 from tfzoo.models.config import LstmLmConfig
@@ -65,14 +66,14 @@ class LstmLanguageModel(keras.Model):
         self.embedding = TokenEmbedding(
             config.vocabulary_size, config.embedding_dim, scale=False, dtype=policy, name="embedding"
         )
-        self.word_dropout = keras.layers.Dropout(config.embedding_dropout, dtype=policy, name="word_dropout")
+        self.word_dropout = Dropout(config.embedding_dropout, dtype=policy, name="word_dropout")
         self.lstms = [
             LSTM(width, weight_drop=config.weight_drop, dtype=policy, name=f"lstm_{i}")
             for i, width in enumerate(self.widths)
         ]
         # The first falls on the embedded tokens, each other on the output of a layer.
         self.dropouts = [
-            keras.layers.Dropout(
+            Dropout(
                 config.dropout,
                 noise_shape=(None, 1, None) if config.locked_dropout else None,
                 dtype=policy,

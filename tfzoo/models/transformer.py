@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfzoo.layers.dropout import Dropout
 from tfzoo.layers.embeddings import PositionEmbedding, TokenEmbedding
 from tfzoo.layers.masks import causal_mask, padding_mask_to_attention_mask
 from tfzoo.layers.normalization import LayerNormalization
@@ -69,8 +70,8 @@ class Transformer(keras.Model):
             self.source_embedding = self._embedding(config.source_vocabulary_size, "source_embedding")
         self.encoder_positions = self._positions("encoder_positions")
         self.decoder_positions = self._positions("decoder_positions")
-        self.encoder_dropout = keras.layers.Dropout(config.dropout, dtype=policy, name="encoder_dropout")
-        self.decoder_dropout = keras.layers.Dropout(config.dropout, dtype=policy, name="decoder_dropout")
+        self.encoder_dropout = Dropout(config.dropout, dtype=policy, name="encoder_dropout")
+        self.decoder_dropout = Dropout(config.dropout, dtype=policy, name="decoder_dropout")
         self.encoder_blocks = [EncoderBlock(**block, name=f"encoder_block_{i}") for i in range(config.num_layers)]
         self.decoder_blocks = [DecoderBlock(**block, name=f"decoder_block_{i}") for i in range(config.num_layers)]
         if config.normalize_first:  # the residual stream of a pre-norm stack leaves it unnormalized
