@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import os
 import sys
@@ -15,7 +16,9 @@ from tfzoo.errors import CheckpointError, UsageError
 from tfzoo.evaluation.config import EvaluationConfig
 from tfzoo.recipes.recipe import TASKS, Recipe
 from tfzoo.run_data import training_batches, validation_batches
-from tfzoo.run_folder import RECIPE, REQUESTED, Run, build_model, prepare, read_examples
+from tfzoo.run_export import check_export_dir, export_best
+from tfzoo.run_export import export_run as export_run
+from tfzoo.run_folder import RECIPE, REQUESTED, Run, build_model, prepare
 from tfzoo.runtime.artifact import MANIFEST, Artifact
 from tfzoo.runtime.encoder import Encoder
 from tfzoo.runtime.head import Text
@@ -29,6 +32,7 @@ def train(
     *,
     data: Sequence[str] | str = (),
     validation_data: Sequence[str] | str = (),
+    export_dir: str | os.PathLike[str] | None = None,
     verbose: int | None = None,
 ) -> Run:
     """Trains a recipe into a folder; called again with the same arguments, it resumes.
@@ -38,14 +42,18 @@ def train(
         run_dir: an absent or empty folder, or that of the run to resume.
         data: one data specification or several, instead of the recipe's own.
         validation_data: the same for validation.
+        export_dir: a folder that is to hold the run's artifact: after each checkpoint that changes the run's weights,
+            being the best so far, they are exported and proved, and take its place.
         verbose: 0 = silent, 1 = progress bar, 2 = a line for each checkpoint; None = a bar on a terminal, else lines.
 
     Returns: the run, with the weights of its best checkpoint, or the mean that the recipe asks for.
 
     Raises:
-        UsageError: no data, the folder belongs to something else, or the checkpoint to begin with does not fit.
+        UsageError: no data, a folder belongs to something else, or the checkpoint to begin with does not fit.
         DataError: the data is missing or malformed.
         CheckpointError: the checkpoint to resume from, or to begin with, is damaged.
+        ArtifactMismatch: the artifact of the final weights is not equal to them; the run is whole. One of weights on
+            the way is logged only, and the artifact before it stays.
         KeyboardInterrupt: SIGINT or SIGTERM; the message says from which step the same call resumes.
     """
     import keras
@@ -63,6 +71,8 @@ def train(
     )
     if not recipe.data.train:
         raise UsageError(f"the recipe {recipe.name!r} names no data; give some, such as --data=tsv:train.tsv.")
+    if export_dir is not None:
+        check_export_dir(Path(export_dir), recipe)
     initial = initial_checkpoint.read(recipe, run_dir)
     recipe, tokenizer = prepare(recipe, run_dir, initial.tokenizer if initial else None)
     if verbose is None:
@@ -78,11 +88,15 @@ def train(
             recipe.training,
             run_dir,
             validation_dataset=validation_batches(recipe, tokenizer) if recipe.data.validation else None,
+            on_checkpoint=None if export_dir is None else functools.partial(export_best, run_dir, Path(export_dir)),
             verbose=verbose,
         )
     except KeyboardInterrupt:
         step = max(checkpoints.steps(run_dir), default=0)
         raise KeyboardInterrupt(f"interrupted; the same command resumes {run_dir} from step {step}.") from None
+    if export_dir is not None:
+        # Its last weights may be a mismatch that was logged, or the export of a killed run.
+        export_best(run_dir, Path(export_dir), is_final=True)
     return Run(run_dir)
 
 
@@ -290,43 +304,6 @@ def answer(
     for_answers, for_inputs = itertools.tee(texts)
     answers = predictor.answer(for_answers, batch_size=batch_size, **options)
     return ({"input": text, **found} for text, found in zip(for_inputs, answers, strict=True))
-
-
-def export_run(
-    run_dir: str | os.PathLike[str],
-    output_dir: str | os.PathLike[str],
-    formats: Sequence[str] = ("saved_model", "onnx"),
-    *,
-    metrics: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Exports a run's weights and proves them; see `tfzoo.export`.
-
-    Args:
-        run_dir: the run.
-        output_dir: the artifact's folder; must be absent or empty.
-        formats: "saved_model" and "onnx", or one of them; "onnx_text" besides "onnx" for an encoder of one text.
-        metrics: scores for the model card besides those of the checkpoint.
-
-    Returns: the artifact's manifest.
-
-    Raises:
-        UsageError: `run_dir` is not a run, an unknown format, or `output_dir` is not empty.
-        CheckpointError: the run is damaged, or has no checkpoint yet.
-        ArtifactMismatch: a format answers otherwise than the model; nothing is left behind.
-    """
-    from tfzoo.export.exporter import export
-
-    run = Run(run_dir)
-    return export(
-        run.model,
-        run.tokenizer,
-        output_dir,
-        formats,
-        decoding=run.recipe.decoding,
-        recipe=dataclasses.asdict(run.recipe),
-        metrics={**run.metrics, **(metrics or {})},
-        texts=read_examples(Path(run_dir)),
-    )
 
 
 def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ def calls(monkeypatch):
     """Stands in for `tfzoo.runs`: records each call, and answers as `runs` would."""
     recorded = []
 
-    def train(recipe, run_dir, *, data=(), validation_data=()):
-        recorded.append(("train", recipe, run_dir, data, validation_data))
+    def train(recipe, run_dir, *, data=(), validation_data=(), **details):
+        given = {name: value for name, value in details.items() if value is not None}
+        recorded.append(("train", recipe, run_dir, data, validation_data, *([given] if given else [])))
 
     def evaluate(path, data, *, runtime=None, **details):
         recorded.append(("evaluate", path, data, runtime, *([details] if details else [])))

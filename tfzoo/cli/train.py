@@ -12,6 +12,8 @@ r"""Trains a recipe; the same command again resumes where it stopped.
 The third command pretrains an encoder, and the fourth fine-tunes it: `training.initial_checkpoint` names what a run
 begins with, the folder of a run, one of Hugging Face's, or sample:minilm.
 
+With --export_dir=A the folder A holds an artifact of the best weights so far, proved, from the first checkpoint on.
+
 `tfzoo show NAME` prints the fields that --set can change. SIGTERM and SIGINT (Ctrl-C) end a run after the running step,
 which is saved first; the exit code is 130.
 """
@@ -39,6 +41,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string("data", [], f"training data: {DATA_HELP}", flag_values=flag_values)
     flags.DEFINE_multi_string("validation_data", [], "validation data, written like --data", flag_values=flag_values)
     flags.DEFINE_multi_string("set", [], "a recipe field, section.field=value", flag_values=flag_values)
+    flags.DEFINE_string(
+        "export_dir",
+        None,
+        "a folder for the artifact of the best weights, renewed during training",
+        flag_values=flag_values,
+    )
     flags.DEFINE_enum("strategy", "auto", STRATEGIES, "devices to train on", flag_values=flag_values)
 
 
@@ -58,6 +66,7 @@ def run(flag_values: flags.FlagValues) -> None:
         flag_values.run_dir,
         data=tuple(flag_values.data),
         validation_data=tuple(flag_values.validation_data),
+        export_dir=flag_values.export_dir,
     )
     print(f"trained: {flag_values.run_dir}")
     print(f"next: tfzoo predict --run_dir={flag_values.run_dir}")

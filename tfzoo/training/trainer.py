@@ -44,6 +44,7 @@ def fit(
     run_dir: str | Path,
     *,
     validation_dataset: tf.data.Dataset | None = None,
+    on_checkpoint: Callable[[], None] | None = None,
     verbose: int = 1,
 ) -> list[Record]:
     """Trains to `config.num_steps` or to early stopping, from the newest checkpoint in `run_dir` if there is one.
@@ -61,6 +62,7 @@ def fit(
         config: how to train.
         run_dir: folder of the run; made if missing.
         validation_dataset: finite; without it the training loss decides which checkpoint is best.
+        on_checkpoint: called when a record's checkpoint is saved.
         verbose: 0 = silent, 1 = Keras' progress bar, 2 = one line per checkpoint.
 
     Returns: one record per checkpoint of the whole run, as in metrics.jsonl: step, what `tfzoo.training.measures` names
@@ -105,7 +107,7 @@ def fit(
     # Before the first batch Keras' own list holds nothing but the loss.
     own = (*trained_for.meters, gradient_norm, padding_share)
     meters = {meter.name: meter for meter in (model.metrics[0], *own)}
-    recorder = _Recorder(config, run_dir, checkpoint, meters, trained_for)
+    recorder = _Recorder(config, run_dir, checkpoint, meters, trained_for, on_checkpoint)
     if recorder.is_finished():
         # As Keras' `fit` ends: with the moving average of the weights, if there is one.
         model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -159,8 +161,10 @@ class _Recorder(keras.callbacks.Callback):
         checkpoint: Checkpoint | None,
         meters: dict[str, keras.metrics.Metric],
         trained_for: Objective,
+        on_checkpoint: Callable[[], None] | None,
     ) -> None:
         super().__init__()
+        self._on_checkpoint = on_checkpoint
         self._config = config
         self._run_dir = run_dir
         self._meters = meters
@@ -253,6 +257,8 @@ class _Recorder(keras.callbacks.Callback):
             file.write(_json_line(record))
         self._write_summaries(record)
         self.step = int(record["step"])
+        if self._on_checkpoint is not None:
+            self._on_checkpoint()
         if self.is_finished():
             self.model.stop_training = True
         elif self.signals:
