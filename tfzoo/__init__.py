@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "first_run": ["quickstart"],
         "runs": ["evaluate", "export_run", "load", "predict", "score_pairs", "train", "verify"],
-        "training": ["losses"],
+        "training": ["losses", "optimizers"],
         "zoo": ["recipe"],
     },
 )

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tfzoo
 from tests.tolerances import tolerance
-from tfzoo.training import TrainingConfig
+from tests.training import tiny
+from tfzoo.training import TrainingConfig, checkpoints
 from tfzoo.training.losses import cross_entropy
-from tfzoo.training.optimizers import SGD, Adam, AdamW, build_optimizer
+from tfzoo.training.optimizers import SGD, Adafactor, Adam, AdamW, Lamb, build_optimizer
 
 VOCABULARY, DIM, NUM_STEPS = 7, 3, 24
 
@@ -23,6 +25,52 @@ def numpy_adam(table, gradients, learning_rate=1e-2, beta_1=0.9, beta_2=0.98, ep
         velocity = beta_2 * velocity + (1 - beta_2) * gradient**2
         rate = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
         table = table - rate * momentum / (np.sqrt(velocity) + epsilon)
+    return table
+
+
+def numpy_sgd(table, gradients, learning_rate=1e-2, momentum=0.9, weight_decay=0.0):
+    """Sutskever et al., 2013, section 2, without the look-ahead; after Loshchilov and Hutter's decay."""
+    table, move = table.astype(np.float64), 0.0
+    for gradient in gradients:
+        table = table - learning_rate * weight_decay * table
+        move = momentum * move - learning_rate * gradient
+        table = table + move
+    return table
+
+
+def numpy_lamb(table, gradients, learning_rate=1e-2, beta_1=0.9, beta_2=0.98, epsilon=1e-6, weight_decay=0.0):
+    """You et al., 2020, algorithm 2, with the identity for the function of the weights' norm."""
+    table = table.astype(np.float64)
+    momentum, velocity = np.zeros_like(table), np.zeros_like(table)
+    for step, gradient in enumerate(gradients, start=1):
+        momentum = beta_1 * momentum + (1 - beta_1) * gradient
+        velocity = beta_2 * velocity + (1 - beta_2) * gradient**2
+        ratio = momentum / (1 - beta_1**step) / (np.sqrt(velocity / (1 - beta_2**step)) + epsilon)
+        move = ratio + weight_decay * table
+        table = table - learning_rate * np.linalg.norm(table) / np.linalg.norm(move) * move
+    return table
+
+
+def numpy_adafactor(table, gradients, learning_rate=1e-2, weight_decay=0.0):
+    """Shazeer and Stern, 2018: algorithm 4 for a matrix, 5 for a vector, with the numbers of section 9."""
+
+    def rms(x):
+        return np.sqrt((x**2).mean())
+
+    table = table.astype(np.float64)
+    rows, columns, velocity = np.zeros((len(table), 1)), np.zeros((1, table.shape[-1])), np.zeros_like(table)
+    for step, gradient in enumerate(gradients, start=1):
+        table = table - learning_rate * weight_decay * table
+        decay = 1 - step**-0.8
+        square = gradient**2 + 1e-30
+        if table.ndim == 2:
+            rows = decay * rows + (1 - decay) * square.sum(axis=1, keepdims=True)
+            columns = decay * columns + (1 - decay) * square.sum(axis=0, keepdims=True)
+            velocity = rows @ columns / rows.sum()
+        else:
+            velocity = decay * velocity + (1 - decay) * square
+        move = gradient / np.sqrt(velocity)
+        table = table - learning_rate * max(1e-3, rms(table)) * move / max(1, rms(move))
     return table
 
 
@@ -73,22 +121,80 @@ def test_adamw_equals_numpy(lookups):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance("numpy_optimizer"))
 
 
+LAMB = {"learning_rate": 1e-2, "beta_2": 0.98, "epsilon": 1e-6}
+
+
+@pytest.mark.parametrize(
+    ("ours", "keras_own", "arguments", "in_numpy"),
+    [
+        # Keras' Adafactor steps by at most 1 / sqrt(t); at 1e-2 that is no limit within 24 steps.
+        (Adafactor, keras.optimizers.Adafactor, {"learning_rate": 1e-2}, numpy_adafactor),
+        (Lamb, keras.optimizers.Lamb, LAMB, numpy_lamb),
+    ],
+)
+def test_ours_equals_numpy_where_keras_does_not(lookups, ours, keras_own, arguments, in_numpy):
+    table, gradients = lookups[0], dense(lookups)
+    expected = in_numpy(table, gradients)
+    np.testing.assert_allclose(
+        train_embedding(ours(**arguments), lookups), expected, rtol=0, atol=tolerance("numpy_optimizer")
+    )
+    assert np.abs(train_embedding(keras_own(**arguments), lookups) - expected).max() > 0.01
+    decayed = train_embedding(ours(**arguments, weight_decay=0.3), lookups)
+    expected = in_numpy(table, gradients, weight_decay=0.3)
+    np.testing.assert_allclose(decayed, expected, rtol=0, atol=tolerance("numpy_optimizer"))
+
+
+def test_keras_own_lamb_and_adafactor_equal_numpy_given_the_sums_of_rows(lookups):
+    """So what differs above is the rows, not what the optimizer is."""
+    for keras_own, arguments, in_numpy in (
+        (keras.optimizers.Adafactor, {"learning_rate": 1e-2}, numpy_adafactor),
+        (keras.optimizers.Lamb, LAMB, numpy_lamb),
+    ):
+        variable, optimizer = keras.Variable(lookups[0]), keras_own(**arguments)
+        for gradient in dense(lookups).astype(np.float32):
+            optimizer.apply([tf.constant(gradient)], [variable])
+        expected = in_numpy(lookups[0], dense(lookups))
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=0, atol=tolerance("numpy_optimizer"))
+
+
 def test_sgd_with_momentum_equals_numpy(lookups):
-    expected, move = lookups[0].astype(np.float64), 0.0
-    for gradient in dense(lookups):
-        move = 0.9 * move - 1e-2 * gradient
-        expected = expected + move
     ours = train_embedding(SGD(1e-2, momentum=0.9), lookups)
+    expected = numpy_sgd(lookups[0], dense(lookups))
     np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance("numpy_optimizer"))
 
 
-def test_clipping_takes_the_norm_of_the_summed_rows(lookups):
+def test_adafactor_moves_what_has_neither_gradient_nor_size():
+    """A token that was not looked up and a unit that is off: 0 where Keras has 0 / 0. A new bias moves."""
+    gradient = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
+    table = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    moved = {}
+    for name, optimizer in (("ours", Adafactor(0.1)), ("keras", keras.optimizers.Adafactor(0.1))):
+        matrix, bias = keras.Variable(table), keras.Variable(np.zeros(2, np.float32))
+        optimizer.apply([tf.constant(gradient), tf.constant([1.0, -2.0])], [matrix, bias])
+        moved[name] = matrix.numpy()
+    assert np.isnan(moved["keras"]).any()
+    expected = numpy_adafactor(table, [gradient.astype(np.float64)], learning_rate=0.1)
+    np.testing.assert_allclose(moved["ours"], expected, rtol=0, atol=tolerance("numpy_optimizer"))
+    assert (moved["ours"] == table).sum() == 3
+    np.testing.assert_allclose(bias.numpy(), [-1e-4, 1e-4], rtol=1e-5)
+
+
+def test_adafactor_keeps_a_row_and_a_column_of_a_matrix():
+    optimizer = Adafactor(0.1)
+    optimizer.build([keras.Variable(np.zeros((2, 50, 30), np.float32)), keras.Variable(np.zeros(7, np.float32))])
+    shapes = [tuple(variable.shape) for variable in optimizer.variables]
+    assert shapes == [(), (), (2, 50), (2, 30), (7,)]  # after the number of updates and the learning rate
+
+
+def test_clipping_takes_the_norm_of_the_summed_rows_where_keras_does_not(lookups):
     gradients = dense(lookups)
     norms = np.sqrt((gradients**2).sum(axis=(1, 2), keepdims=True))
     expected = lookups[0] - 1e-2 * (gradients * np.minimum(1, 5 / norms)).sum(axis=0)
     assert norms.min() < 5 < norms.max()
     ours = train_embedding(SGD(1e-2, global_clipnorm=5.0), lookups)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance("numpy_optimizer"))
+    keras_own = train_embedding(keras.optimizers.SGD(1e-2, global_clipnorm=5.0), lookups)
+    assert np.abs(keras_own - expected).max() > 1e-3
 
 
 MULTIPLIERS = {"block_0": 0.25, "block_1": 0.5}
@@ -109,8 +215,24 @@ def three_layers():
     ]
 
 
+# Optimizer -> how it is made, what of it decays, and the same in NumPy.
+RATED = {
+    "adam": (lambda **own: Adam(**ADAM, **own), 0.0, numpy_adam),
+    "adamw": (lambda **own: AdamW(weight_decay=0.3, not_decayed=["bias"], **ADAM, **own), 0.3, numpy_adam),
+    "sgd": (lambda **own: SGD(1e-2, momentum=0.9, **own), 0.0, numpy_sgd),
+    "lamb": (lambda **own: Lamb(weight_decay=0.3, not_decayed=["bias"], **LAMB, **own), 0.3, numpy_lamb),
+    "adafactor": (
+        lambda **own: Adafactor(0.1, weight_decay=0.3, not_decayed=["bias"], **own),
+        0.3,
+        lambda *numbers, learning_rate, weight_decay: numpy_adafactor(
+            *numbers, learning_rate=10 * learning_rate, weight_decay=weight_decay
+        ),
+    ),
+}
+
+
 @pytest.mark.parametrize("clip", [None, 2.0])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", list(RATED))
 def test_each_layer_at_its_own_rate_equals_numpy(optimizer, clip):
     variables, gradients = three_layers()
     before = [variable.numpy() for variable in variables]
@@ -121,27 +243,16 @@ def test_each_layer_at_its_own_rate_equals_numpy(optimizer, clip):
         clipped = [[one * (clip / norm) for one in step] for step, norm in zip(gradients, norms, strict=True)]
     else:
         clipped = gradients
-    own = {"rate_multipliers": MULTIPLIERS, "global_clipnorm": clip}
-    if optimizer == "sgd":
-        built = SGD(1e-2, momentum=0.9, **own)
-    elif optimizer == "adam":
-        built = Adam(**ADAM, **own)
-    else:
-        built = AdamW(weight_decay=0.3, not_decayed=["bias"], **ADAM, **own)
+    make, weight_decay, in_numpy = RATED[optimizer]
+    built = make(rate_multipliers=MULTIPLIERS, global_clipnorm=clip)
     for step in gradients:
         built.apply([tf.constant(one) for one in step], variables)
     for index, (variable, start, factor) in enumerate(zip(variables, before, factors, strict=True)):
         mine = [step[index].astype(np.float64) for step in clipped]
-        if optimizer == "sgd":
-            expected, move = start.astype(np.float64), 0.0
-            for gradient in mine:
-                move = 0.9 * move - 1e-2 * factor * gradient
-                expected = expected + move
-        else:
-            decay = 0.3 if optimizer == "adamw" and variable.name == "kernel" else 0.0
-            expected = numpy_adam(start, mine, learning_rate=1e-2 * factor, weight_decay=decay)
+        decay = weight_decay if variable.name == "kernel" else 0.0
+        expected = in_numpy(start, mine, learning_rate=1e-2 * factor, weight_decay=decay)
         np.testing.assert_allclose(variable.numpy(), expected, rtol=0, atol=tolerance("numpy_optimizer"))
-        assert np.abs(variable.numpy() - start).max() > 0.01
+        assert np.abs(variable.numpy() - start).max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -184,8 +295,10 @@ def model_after_steps(optimizer):
         lambda: SGD(1.0, global_clipnorm=0.05),
         lambda: AdamW(0.1, weight_decay=0.1, epsilon=1e-3, global_clipnorm=0.05),
         lambda: AdamW(0.1, weight_decay=0.1, epsilon=1e-3, rate_multipliers={"table": 0.5}, not_decayed=["bias"]),
+        lambda: Lamb(0.1, weight_decay=0.1, epsilon=1e-3, global_clipnorm=0.05),
+        lambda: Adafactor(0.1, epsilon_1=1e-6, global_clipnorm=0.05),
     ],
-    ids=["SGD", "AdamW", "AdamW by layer"],
+    ids=["SGD", "AdamW", "AdamW by layer", "LAMB", "Adafactor"],
 )
 def test_clipped_steps_on_two_replicas_equal_one_device(mirrored, optimizer):
     one_device = model_after_steps(optimizer)
@@ -209,6 +322,8 @@ def test_keras_own_clipping_differs_on_two_replicas(mirrored):
         (Adam, {"beta_1": 0.8, "rate_multipliers": {"model/block_0": 0.5}}),
         (AdamW, {"weight_decay": 0.25, "not_decayed": ["bias"]}),
         (SGD, {"momentum": 0.75}),
+        (Lamb, {"beta_2": 0.75, "not_decayed": ["bias"]}),
+        (Adafactor, {"decay_exponent": -0.7, "epsilon_2": 0.5}),
     ],
 )
 def test_serialization(optimizer, arguments):
@@ -248,6 +363,15 @@ def test_build_optimizer_hands_the_config_down():
     assert (optimizer.beta_2, optimizer.epsilon, optimizer.global_clipnorm) == (0.7, 1e-3, 2.0)
     assert float(optimizer.learning_rate) == pytest.approx(0.5 / 8)
     assert build_optimizer(TrainingConfig(**CONFIG, clip_norm=0.0)).global_clipnorm is None
+    lamb = build_optimizer(TrainingConfig(**CONFIG, optimizer="lamb", beta_2=0.7, weight_decay=0.1))
+    assert (type(lamb), lamb.beta_2, lamb.weight_decay, lamb.not_decayed[0]) == (Lamb, 0.7, 0.1, "bias")
+    sgd = build_optimizer(TrainingConfig(**CONFIG, optimizer="sgd", momentum=0.7))
+    assert (type(sgd), sgd.momentum, sgd.weight_decay) == (SGD, 0.7, None)
+    assert type(build_optimizer(TrainingConfig(**CONFIG, optimizer="adafactor"))) is Adafactor
+
+
+def test_the_public_name_is_that_of_the_losses():
+    assert tfzoo.optimizers.Adafactor is Adafactor
 
 
 def test_variable_paths_are_unique_and_the_same_each_time():
@@ -264,6 +388,36 @@ def test_variable_paths_are_unique_and_the_same_each_time():
     assert "adam/model_dense_kernel_velocity" in first
     assert paths() == first
     assert paths(weight_decay=0.1) == first
+
+
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "lamb"}, {"optimizer": "adafactor"}]
+)
+def test_a_checkpoint_holds_all_that_the_next_update_needs(tmp_path, changes):
+    def model_with(seed):
+        model = tiny.new_model(seed)
+        model.compile(build_optimizer(TrainingConfig(**CONFIG, ema_decay=0.9, **changes)))
+        model({"token_ids": np.zeros((1, 2), np.int32)})
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    def update(model, steps):
+        for step in steps:
+            generator = np.random.default_rng(step)
+            variables = model.trainable_variables
+            model.optimizer.apply(
+                [tf.constant(generator.normal(size=v.shape), "float32") for v in variables], variables
+            )
+
+    one, two = model_with(1), model_with(2)
+    update(one, range(3))
+    checkpoints.restore(two, checkpoints.save(one, tmp_path, [{"step": 3}]))
+    for model in (one, two):
+        update(model, range(3, 5))
+    for mine, theirs in zip(
+        one.variables + one.optimizer.variables, two.variables + two.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy(), err_msg=mine.path)
 
 
 def test_weight_decay_spares_biases_and_normalizations():

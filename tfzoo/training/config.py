@@ -10,6 +10,7 @@ from tfzoo.errors import RecipeError, nearest
 
 Schedule = Literal["inverse_sqrt", "cosine", "linear"]
 Average = Literal["last", "best"]
+Optimizer = Literal["adam", "adafactor", "sgd", "lamb"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,14 +23,18 @@ class TrainingConfig:
         learning_rate: the peak, reached after `warmup_steps`.
         warmup_steps: steps of linear warm-up from 0; "inverse_sqrt" needs at least 1.
         schedule: after the warm-up, "inverse_sqrt" (the paper), or "cosine" or "linear" down to 0 at `num_steps`.
+        optimizer: "adam", "adafactor" (Shazeer and Stern, 2018: a matrix costs the memory of a row and a column, and
+            the learning rate is relative to the size of each variable), "sgd" or "lamb" (You et al., 2020: for very
+            large batches).
+        momentum: in [0, 1), of "sgd".
         accumulation_steps: batches whose gradients make one update, as if they were one batch: what a batch's memory
             limits, more of them make up for. Steps remain updates.
         label_smoothing: probability in [0, 1) that is spread evenly over the vocabulary, or over a text's classes.
         clip_norm: largest global norm of the gradient; 0 = no clipping.
-        beta_2: decay in [0, 1) of Adam's second moment.
-        epsilon: added to Adam's denominator.
+        beta_2: decay in [0, 1) of the second moment of "adam" and "lamb"; the other optimizers have none.
+        epsilon: added to the denominator of "adam" and "lamb".
         weight_decay: decoupled weight decay (AdamW) per step, times the learning rate; never of biases and of the
-            scales and shifts of normalizations; 0 = plain Adam.
+            scales and shifts of normalizations; 0 = none.
         layer_decay: factor in (0, 1] by which the learning rate falls from each layer to the one below it (Howard and
             Ruder, 2018, section 3.2): the head learns at the full rate, the last block at `layer_decay` times it, and
             the embeddings, below the first block, the slowest; 1 = all alike.
@@ -64,6 +69,8 @@ class TrainingConfig:
     learning_rate: float
     warmup_steps: int
     schedule: Schedule = "inverse_sqrt"
+    optimizer: Optimizer = "adam"
+    momentum: float = 0.0
     accumulation_steps: int = 1
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
@@ -106,7 +113,7 @@ class TrainingConfig:
         for name in ("clip_norm", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise RecipeError(f"`{name}` must not be negative; received {name}={getattr(self, name)}.")
-        for name in ("label_smoothing", "beta_2", "ema_decay"):
+        for name in ("label_smoothing", "momentum", "beta_2", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"`{name}` must be in [0, 1); received {name}={getattr(self, name)}.")
         if not 0 <= self.teacher_forcing_ratio <= 1:
@@ -128,10 +135,16 @@ class TrainingConfig:
             )
         if self.initial_checkpoint == "":
             raise RecipeError("`initial_checkpoint` must name something, or be null; received initial_checkpoint=''.")
-        if self.schedule not in get_args(Schedule):
+        for name, known in (("schedule", get_args(Schedule)), ("optimizer", get_args(Optimizer))):
+            if getattr(self, name) not in known:
+                raise RecipeError(
+                    f"`{name}` knows {', '.join(known)}; received {name}={getattr(self, name)!r}."
+                    f"{nearest(getattr(self, name), known)}"
+                )
+        if self.momentum and self.optimizer != "sgd":
             raise RecipeError(
-                f"`schedule` knows {', '.join(get_args(Schedule))}; received schedule={self.schedule!r}."
-                f"{nearest(self.schedule, get_args(Schedule))}"
+                f"`momentum` is of optimizer 'sgd'; received momentum={self.momentum}, optimizer={self.optimizer!r}. "
+                "Leave it out: 'adam' and 'lamb' have their own."
             )
         if self.schedule == "inverse_sqrt" and self.warmup_steps < 1:
             raise RecipeError(
