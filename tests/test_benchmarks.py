@@ -7,10 +7,12 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
-from benchmarks import decode, train
+from benchmarks import decode, text_to_text, train
+from tests.tiny_run import NUM_TRAINED
 from tfzoo.errors import UsageError
 from tfzoo.recipes import override
 from tfzoo.runtime.predictor import Hypotheses
+from tfzoo.training import checkpoints
 
 # With the tests that share the trained run.
 pytestmark = pytest.mark.xdist_group("run")
@@ -115,3 +117,31 @@ def test_the_count_of_operations_is_that_of_the_graph():
         if "MatMul" in node.type:
             operations += 2 * node.outputs[0].shape.num_elements() * node.inputs[0].shape[-1]
     assert train.forward_flops(config, 3, 5, 7) == operations
+
+
+def test_text_to_text_scores_runs_and_their_checkpoints(trained, tmp_path, capsys):
+    output = tmp_path / "text_to_text.json"
+    arguments = [f"--run={trained.run_dir}", f"--run={trained.run_dir}:RIVE ", f"--data=tsv:{trained.train}"]
+    text_to_text.main([*arguments, "--curve", f"--output={output}"])
+    results = read_results(output)["results"]
+    run = tfzoo.load(trained.run_dir)
+    whole, without = results["runs"]
+    assert results["num_sources"] == NUM_TRAINED
+    assert (whole["name"], whole["step"]) == ("transformer_tiny_g2p", run.checkpoint.step)
+    expected = tfzoo.evaluate(trained.run_dir, f"tsv:{trained.train}")
+    assert whole["token_error_rate"] == expected["token_error_rate"]
+    assert without["token_error_rate"] > whole["token_error_rate"]
+    seconds = [record["seconds"] for record in run.checkpoint.history if record["step"] <= run.checkpoint.step]
+    assert whole["training_minutes"] == pytest.approx(sum(seconds) / 60)
+    assert whole["words_per_second"] > 0
+    kept = checkpoints.steps(trained.run_dir)
+    assert [row["step"] for row in whole["curve"]] == kept
+    # By greedy search, as the recipe has it: the run's own checkpoint has the run's own score.
+    assert whole["curve"][kept.index(run.checkpoint.step)]["token_error_rate"] == whole["token_error_rate"]
+    assert len(capsys.readouterr().out.splitlines()) == 2 * (1 + len(kept)) + 1
+
+
+def test_text_to_text_is_for_text_to_text(monkeypatch):
+    monkeypatch.setattr(text_to_text.runs, "Run", lambda path: type("Run", (), {"task": "causal_lm"}))
+    with pytest.raises(UsageError, match="must be that of a text-to-text model; x is for 'causal_lm'"):
+        text_to_text.main(["--run=x", "--data=sample:cmudict:test", "--output=x.json"])
