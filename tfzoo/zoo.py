@@ -58,6 +58,12 @@ ZOO: dict[str, Entry] = {
         parameters=33_320,
         paper=VASWANI_2017,
     ),
+    "transformer_mini": Entry(
+        recipe=transformer.mini,
+        task="seq2seq",
+        parameters=3_292_416,
+        paper=VASWANI_2017,
+    ),
     "transformer_small": Entry(
         recipe=transformer.small,
         task="seq2seq",
@@ -93,6 +99,12 @@ ZOO: dict[str, Entry] = {
         task="seq2seq",
         parameters=44_139,
         paper=BAHDANAU_2015,
+    ),
+    "gru_mini": Entry(
+        recipe=gru_seq2seq.mini,
+        task="seq2seq",
+        parameters=3_291_808,
+        paper=LUONG_2015,
     ),
     "gru_small": Entry(
         recipe=gru_seq2seq.small,

@@ -6,7 +6,7 @@ import pytest
 
 from tfzoo.recipes import gru_seq2seq
 
-NAMES = {"gru_tiny": "tiny", "gru_small": "small", "bahdanau": "bahdanau", "luong": "luong"}
+NAMES = {"gru_tiny": "tiny", "gru_mini": "mini", "gru_small": "small", "bahdanau": "bahdanau", "luong": "luong"}
 
 
 def test_bahdanau_is_rnnsearch_50():

@@ -45,7 +45,7 @@ def test_pronunciation_recipes_fit_cmudict(recipe):
     assert recipe.evaluation.metrics == ("token_error_rate", "word_error_rate")
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "base", "big", "tiny_g2p", "small_g2p"])
+@pytest.mark.parametrize("name", ["tiny", "mini", "small", "base", "big", "tiny_g2p", "small_g2p"])
 def test_each_docstring_has_paper_command_and_score(name):
     documentation = getattr(transformer, name).__doc__
     assert re.search(r"^    Paper: ", documentation, re.MULTILINE)
