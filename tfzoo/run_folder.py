@@ -12,13 +12,11 @@ Each file but the last line's is written aside and renamed, so that a killed pro
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -28,6 +26,7 @@ from absl import logging
 from tfzoo import run_data
 from tfzoo.data.config import AnyDataConfig, CausalLmDataConfig
 from tfzoo.errors import CheckpointError, RecipeError, UsageError
+from tfzoo.folders import new_folder
 from tfzoo.models.config import BertConfig, GPT2Config, GruSeq2SeqConfig, LstmLmConfig
 from tfzoo.recipes.recipe import Recipe, differences, from_json, to_json
 from tfzoo.runtime.head import Head
@@ -254,30 +253,6 @@ def begin(
         _write(aside / RECIPE, to_json(recipe))
         tokenizer.save(aside / TOKENIZER)
         checkpoints.begin(aside, weights)
-
-
-@contextlib.contextmanager
-def new_folder(path: Path, argument: str) -> Iterator[Path]:
-    """Gives a folder to write into, which takes its place at `path` when all is written, and is deleted otherwise.
-
-    Args:
-        path: an absent or empty folder.
-        argument: what the caller calls `path`.
-
-    Raises:
-        UsageError: `path` is not empty, or no folder.
-    """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"`{argument}` {path} exists and is not empty; name another folder or remove it.")
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield aside
-        os.chmod(aside, 0o755)  # mkdtemp's is private
-        os.rename(aside, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_request(run_dir: Path, recipe: Recipe, examples: Sequence[str]) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from tfzoo.export.sentence_transformers import write_pooling
 from tfzoo.export.serving_kit import MODEL_NAME, write_serving_kit
 from tfzoo.export.tokenizer_vectors import write_vectors
 from tfzoo.export.verify import probes, prove
+from tfzoo.folders import new_folder
 from tfzoo.models.config import BertConfig, ModelConfig
 from tfzoo.runtime.artifact import FORMAT_VERSION
 from tfzoo.runtime.encoder import ENCODER_TASKS
@@ -94,15 +93,8 @@ def export(
     texts = [checked_text(text, head.num_texts) for text in texts[:NUM_TEXTS]]
     model = _in_float32(model)
 
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}-", dir=output_dir.parent))
-    try:
-        manifest = _build(aside, output_dir.name, model, tokenizer, formats, decoding, recipe, metrics, texts)
-        os.chmod(aside, 0o755)  # mkdtemp's is private, and a server runs as another user
-        os.rename(aside, output_dir)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return manifest
+    with new_folder(output_dir, "output_dir") as aside:
+        return _build(aside, output_dir.name, model, tokenizer, formats, decoding, recipe, metrics, texts)
 
 
 def _build(
@@ -199,8 +191,6 @@ def _check_arguments(
             f"`output_dir` {output_dir} has no name, which would be the model's; name a new folder, such as "
             f"{output_dir / 'my_model'}."
         )
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise UsageError(f"`output_dir` {output_dir} exists and is not empty; name another folder or remove it.")
     if "saved_model" in formats and not MODEL_NAME.fullmatch(output_dir.name):
         raise UsageError(
             f"`output_dir` names the model on a server, which takes letters, digits, '.', '_' and '-'; "

@@ -30,10 +30,11 @@ from safetensors.numpy import save_file
 from tfzoo.errors import ArtifactError, CheckpointError, UsageError, nearest
 from tfzoo.export.huggingface import config_files, fit_tokenizers
 from tfzoo.export.sentence_transformers import write_pooling
+from tfzoo.folders import new_folder
 from tfzoo.interop import hf_bert, hf_gpt2, hf_marian, samples, sentence_transformers
 from tfzoo.interop.hf_tables import Tensor
 from tfzoo.models.config import BertConfig, TransformerConfig
-from tfzoo.run_folder import RECIPE, TOKENIZER, begin, choose_checkpoints, new_folder, read_recipe
+from tfzoo.run_folder import RECIPE, TOKENIZER, begin, choose_checkpoints, read_recipe
 from tfzoo.text import TokenizerPair, WordPieceTokenizer
 from tfzoo.text.huggingface import to_bytes
 
