@@ -117,22 +117,27 @@ def build_model(recipe: Recipe, *, for_training: bool = False) -> keras.Model:
 
     Args:
         recipe: with the vocabulary sizes of its tokenizer, and the labels of its data.
-        for_training: whether it carries its state from batch to batch, if the recipe's data continue each other, and
-            reads its own predictions, if the recipe forces less than all of the target.
+        for_training: whether it computes in the recipe's precision, carries its state from batch to batch, if the
+            recipe's data continue each other, and reads its own predictions, if the recipe forces less than all of the
+            target.
     """
     from tfzoo import models
 
+    dtype = recipe.training.precision if for_training else "float32"
     if isinstance(recipe.model, LstmLmConfig):
         carries = for_training and isinstance(recipe.data, CausalLmDataConfig) and recipe.data.examples == "contiguous"
-        return models.LstmLanguageModel(recipe.model, carried_batch_size=recipe.data.batch_size if carries else None)
+        carried_batch_size = recipe.data.batch_size if carries else None
+        return models.LstmLanguageModel(recipe.model, carried_batch_size=carried_batch_size, dtype=dtype)
     if isinstance(recipe.model, BertConfig):
-        return models.Bert(recipe.model)
+        return models.Bert(recipe.model, dtype=dtype)
     if isinstance(recipe.model, GruSeq2SeqConfig):
         from tfzoo.training.schedules import build_teacher_forcing
 
         ratio = build_teacher_forcing(recipe.training) if for_training else 1.0
-        return models.GruSeq2Seq(recipe.model, teacher_forcing_ratio=ratio)
-    return models.GPT2(recipe.model) if isinstance(recipe.model, GPT2Config) else models.Transformer(recipe.model)
+        return models.GruSeq2Seq(recipe.model, teacher_forcing_ratio=ratio, dtype=dtype)
+    if isinstance(recipe.model, GPT2Config):
+        return models.GPT2(recipe.model, dtype=dtype)
+    return models.Transformer(recipe.model, dtype=dtype)
 
 
 def prepare(recipe: Recipe, run_dir: Path, given: TokenizerPair | None = None) -> tuple[Recipe, TokenizerPair]:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tfzoo.errors import RecipeError
-from tfzoo.recipes import from_json, override, to_json, transformer
+from tfzoo.recipes import from_json, lstm_lm, override, to_json, transformer
 from tfzoo.zoo import ZOO
 
 
@@ -183,6 +183,13 @@ def test_a_decoder_that_reads_all_tokens_at_once_is_taught_by_the_truth_alone():
         "`training.teacher_forcing_ratio` below 1 needs a model of the family 'gru_seq2seq'; received "
         "family='transformer', training.teacher_forcing_ratio=0.5."
     )
+
+
+def test_a_recurrent_model_is_not_recomputed():
+    with pytest.raises(
+        RecipeError, match=r"which a model of the family 'lstm_lm' has not; received training\.recompute"
+    ):
+        override(lstm_lm.tiny(), "training.recompute=true")
 
 
 def test_an_unknown_family_is_refused():

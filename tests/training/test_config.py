@@ -52,6 +52,11 @@ def test_defaults_are_the_papers():
         ),
         ({"schedule": "linaer"}, "`schedule` knows inverse_sqrt, cosine, linear; received schedule='linaer'. Did you"),
         ({"optimizer": "adamw"}, "`optimizer` knows adam, adafactor, sgd, lamb; received optimizer='adamw'. Did you"),
+        (
+            {"precision": "float16"},
+            "`precision` knows float32, mixed_bfloat16, mixed_float16; received precision='float16'",
+        ),
+        ({"jit_compile": True, "accumulation_steps": 2}, "received jit_compile=True, accumulation_steps=2. Set one of"),
         ({"momentum": 1.0}, "`momentum` must be in [0, 1); received momentum=1.0."),
         ({"momentum": 0.9}, "`momentum` is of optimizer 'sgd'; received momentum=0.9, optimizer='adam'. Leave it out"),
         ({"warmup_steps": 0}, "received warmup_steps=0. Use schedule='cosine' to start at the peak."),

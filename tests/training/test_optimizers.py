@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tfzoo
 from tests.tolerances import tolerance
-from tests.training import tiny
+from tests.training import encoder
 from tfzoo.training import TrainingConfig, checkpoints
 from tfzoo.training.losses import cross_entropy
 from tfzoo.training.optimizers import SGD, Adafactor, Adam, AdamW, Lamb, build_optimizer
@@ -390,34 +390,47 @@ def test_variable_paths_are_unique_and_the_same_each_time():
     assert paths(weight_decay=0.1) == first
 
 
+def compiled(seed, dtype="float32", **changes):
+    """A tiny encoder with a built optimizer of its own."""
+    model = encoder.new_model("text_classification", seed, dtype=dtype)
+    model.compile(build_optimizer(TrainingConfig(**CONFIG, **changes)))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def random_gradients(model, step, factor=1.0):
+    generator = np.random.default_rng(step)
+    return [tf.constant(factor * generator.normal(size=v.shape), "float32") for v in model.trainable_variables]
+
+
 @pytest.mark.parametrize(
-    "changes", [{"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "lamb"}, {"optimizer": "adafactor"}]
+    "changes",
+    [
+        {"optimizer": "sgd", "momentum": 0.9},
+        {"optimizer": "lamb"},
+        {"optimizer": "adafactor"},
+        {"dtype": "mixed_float16"},
+    ],
 )
 def test_a_checkpoint_holds_all_that_the_next_update_needs(tmp_path, changes):
-    def model_with(seed):
-        model = tiny.new_model(seed)
-        model.compile(build_optimizer(TrainingConfig(**CONFIG, ema_decay=0.9, **changes)))
-        model({"token_ids": np.zeros((1, 2), np.int32)})
-        model.optimizer.build(model.trainable_variables)
-        return model
-
-    def update(model, steps):
-        for step in steps:
-            generator = np.random.default_rng(step)
-            variables = model.trainable_variables
-            model.optimizer.apply(
-                [tf.constant(generator.normal(size=v.shape), "float32") for v in variables], variables
-            )
-
-    one, two = model_with(1), model_with(2)
-    update(one, range(3))
-    checkpoints.restore(two, checkpoints.save(one, tmp_path, [{"step": 3}]))
+    one, two = (compiled(seed, ema_decay=0.9, **changes) for seed in (1, 2))
+    for step in range(2):
+        one.optimizer.apply(random_gradients(one, step), one.trainable_variables)
+    checkpoints.restore(two, checkpoints.save(one, tmp_path, [{"step": 2}]))
     for model in (one, two):
-        update(model, range(3, 5))
-    for mine, theirs in zip(
-        one.variables + one.optimizer.variables, two.variables + two.optimizer.variables, strict=True
-    ):
-        np.testing.assert_array_equal(mine.numpy(), theirs.numpy(), err_msg=mine.path)
+        model.optimizer.apply(random_gradients(model, 2), model.trainable_variables)
+    mine, theirs = (model.variables + model.optimizer.variables for model in (one, two))
+    for first, second in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(first.numpy(), second.numpy(), err_msg=first.path)
+
+
+def test_scaled_gradients_are_clipped_when_they_are_unscaled():
+    exact, half = compiled(1, clip_norm=0.5), compiled(1, "mixed_float16", clip_norm=0.5)
+    scale = float(half.optimizer.dynamic_scale)
+    exact.optimizer.apply(random_gradients(exact, 0), exact.trainable_variables)
+    half.optimizer.apply(random_gradients(half, 0, scale), half.trainable_variables)
+    for mine, theirs in zip(half.get_weights(), exact.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance("numpy_optimizer"))
 
 
 def test_weight_decay_spares_biases_and_normalizations():

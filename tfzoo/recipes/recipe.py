@@ -170,6 +170,12 @@ class Recipe:
                 "`training.frozen_layers` must not exceed `model.num_layers`; received "
                 f"training.frozen_layers={training.frozen_layers}, model.num_layers={self.model.num_layers}."
             )
+        if training.recompute and self.family in ("lstm_lm", "gru_seq2seq"):
+            raise RecipeError(
+                "`training.recompute` is for the blocks of a Transformer, GPT-2 or BERT, which a model of the family "
+                f"{self.family!r} has not; received training.recompute=True. Set it to false; shorter sequences and "
+                "smaller batches save memory too."
+            )
         if training.lora_rank and self.family == "lstm_lm":
             raise RecipeError(
                 "`training.lora_rank` adapts attention, which a model of the family 'lstm_lm' has not; received "

@@ -361,7 +361,9 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 def _averages(model: keras.Model) -> list[keras.Variable]:
     """The moving averages of the trainable variables, if there are any; Keras has no public name for them."""
-    return model.optimizer._model_variables_moving_average if model.optimizer.use_ema else []
+    # Keras wraps the optimizer of a model in float16 into one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return optimizer._model_variables_moving_average if optimizer.use_ema else []
 
 
 def _model_variables(model: keras.Model) -> dict[str, keras.Variable]:

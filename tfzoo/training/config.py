@@ -11,6 +11,7 @@ from tfzoo.errors import RecipeError, nearest
 Schedule = Literal["inverse_sqrt", "cosine", "linear"]
 Average = Literal["last", "best"]
 Optimizer = Literal["adam", "adafactor", "sgd", "lamb"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,12 @@ class TrainingConfig:
         momentum: in [0, 1), of "sgd".
         accumulation_steps: batches whose gradients make one update, as if they were one batch: what a batch's memory
             limits, more of them make up for. Steps remain updates.
+        precision: what a model is computed in while it is trained: "float32", or "mixed_bfloat16" or "mixed_float16",
+            where the weights and their updates stay float32; with "mixed_float16" the loss is scaled, and an update
+            whose gradient overflows is left out. A run predicts and is exported in float32.
+        recompute: whether the activations within a block are computed again for its gradient, instead of being kept
+            (see `tfzoo.training.recomputation`): less memory for a third more work.
+        jit_compile: whether XLA compiles the training step, once for each shape of a batch.
         label_smoothing: probability in [0, 1) that is spread evenly over the vocabulary, or over a text's classes.
         clip_norm: largest global norm of the gradient; 0 = no clipping.
         beta_2: decay in [0, 1) of the second moment of "adam" and "lamb"; the other optimizers have none.
@@ -72,6 +79,9 @@ class TrainingConfig:
     optimizer: Optimizer = "adam"
     momentum: float = 0.0
     accumulation_steps: int = 1
+    precision: Precision = "float32"
+    recompute: bool = False
+    jit_compile: bool = False
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     beta_2: float = 0.98
@@ -133,9 +143,18 @@ class TrainingConfig:
                 "`lora_rank` freezes every block already; set `frozen_layers` to 0; received "
                 f"lora_rank={self.lora_rank}, frozen_layers={self.frozen_layers}."
             )
+        if self.jit_compile and self.accumulation_steps > 1:
+            raise RecipeError(
+                "`jit_compile` compiles a step of one batch, which reads no data; received jit_compile=True, "
+                f"accumulation_steps={self.accumulation_steps}. Set one of the two back."
+            )
         if self.initial_checkpoint == "":
             raise RecipeError("`initial_checkpoint` must name something, or be null; received initial_checkpoint=''.")
-        for name, known in (("schedule", get_args(Schedule)), ("optimizer", get_args(Optimizer))):
+        for name, known in (
+            ("schedule", get_args(Schedule)),
+            ("optimizer", get_args(Optimizer)),
+            ("precision", get_args(Precision)),
+        ):
             if getattr(self, name) not in known:
                 raise RecipeError(
                     f"`{name}` knows {', '.join(known)}; received {name}={getattr(self, name)!r}."

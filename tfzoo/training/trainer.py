@@ -28,12 +28,14 @@ from tfzoo.errors import DataError, TfzooError
 from tfzoo.training import checkpoints, signals
 from tfzoo.training.accumulation import accumulated
 from tfzoo.training.checkpoints import Checkpoint
+from tfzoo.training.combinations import check_combination
 from tfzoo.training.config import TrainingConfig
 from tfzoo.training.fine_tuning import rate_multipliers, restrict
 from tfzoo.training.measures import Record, best_record
 from tfzoo.training.metrics import padding_measured
 from tfzoo.training.objectives import Objective, objective, plain_names
 from tfzoo.training.optimizers import build_optimizer
+from tfzoo.training.recomputation import recomputed
 from tfzoo.training.schedules import build_schedule
 
 
@@ -73,13 +75,14 @@ def fit(
 
     Raises:
         CheckpointError: the newest checkpoint is damaged or of another model.
-        RecipeError: gradients are to be accumulated on several devices, or `config` asks for what the model does not
-            have: layers, attention, classes to smooth, a measure of the name `monitor`.
+        RecipeError: what `config` asks for does not go together (see `combinations.check_combination`), or the model
+            does not have it: layers, attention, blocks, classes to smooth, a measure of the name `monitor`.
         DataError: the training data ends early, or the validation data is empty or endless.
         TfzooError: a loss is not finite; the last checkpoint is still the last finite one.
         KeyboardInterrupt: SIGTERM or SIGINT; the newest checkpoint is that of the last step that was run.
     """
     run_dir = Path(run_dir)
+    check_combination(model, config)
     checkpoints.clean(run_dir)
     gradient_norm, padding_share = keras.metrics.Mean("gradient_norm"), keras.metrics.Mean("padding_share")
     checkpoint: Checkpoint | None = None
@@ -94,12 +97,13 @@ def fit(
         restrict(model, config)
         optimizer = build_optimizer(config, rate_multipliers(model, config.layer_decay))
         optimizer.gradient_norm = gradient_norm
+        # Models say no, for Keras would otherwise compile where nobody asked.
+        model.supports_jit = config.jit_compile
         model.compile(
             optimizer=optimizer,
             loss=trained_for.loss,
             weighted_metrics=trained_for.metrics,
-            # XLA would compile again for each bucket of lengths.
-            jit_compile=False,
+            jit_compile=config.jit_compile,
         )
         model.optimizer.build(model.trainable_variables)
         if checkpoint and checkpoint.step:
@@ -120,6 +124,7 @@ def fit(
         contextlib.closing(recorder),
         plain_names(model, trained_for),
         padding_measured(model, padding_share),
+        recomputed(model) if config.recompute else contextlib.nullcontext(),
         accumulated(model, config.accumulation_steps),
         signals.postponed() as recorder.signals,
     ):
@@ -308,8 +313,9 @@ class _Recorder(keras.callbacks.Callback):
             if name.endswith("nats_per_token"):
                 # 709 is the most that a float can be the exponential of.
                 record[name.replace("nats_per_token", "perplexity")] = math.exp(min(record[name], 709.0))
-        # Keras' optimizers count from 0.
-        record["learning_rate"] = float(self._schedule(step - 1))
+        # Keras' optimizers count from 0. In float16 they leave steps out.
+        num_updates = int(self.model.optimizer.iterations.numpy())
+        record["learning_rate"] = float(self._schedule(max(num_updates - 1, 0)))
         record |= self._trained or self._measure_training()
         for name, value in record.items():
             if not math.isfinite(value):
