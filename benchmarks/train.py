@@ -4,12 +4,14 @@
 
 Batches are random tokens without padding, of the recipe's size; model, loss and optimizer are those of `tfzoo train`,
 driven by Keras' `fit`. A first epoch, which is not counted, traces the graph. The peak is the best rate of one large
-float32 matrix product. Only matrix products are counted as work, and the backward pass as two forward passes.
+matrix product in the recipe's precision; what counts as work is said in `tfzoo.training.utilisation`. The memory is the
+most that the process has had.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,6 +29,8 @@ from tfzoo.models.config import TransformerConfig
 from tfzoo.recipes import Recipe, override
 from tfzoo.training.losses import cross_entropy
 from tfzoo.training.optimizers import build_optimizer
+from tfzoo.training.recomputation import recomputed
+from tfzoo.training.utilisation import forward_flops, memory, product_seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     length = min(options.length, recipe.model.max_sequence_length)
     batch_size = recipe.data.batch_size or max(1, recipe.data.batch_tokens // length)
     seconds = step_seconds(recipe, batch_size, length, options.steps, options.repetitions)
-    peak = peak_flops_per_second(options.matrix_size, options.repetitions)
-    work = 3 * forward_flops(recipe.model, batch_size, length, length)
+    seconds_of_product = product_seconds(
+        options.matrix_size, recipe.training.precision.removeprefix("mixed_"), options.repetitions
+    )
+    peak = 2 * options.matrix_size**3 / seconds_of_product
+    work = 3 * forward_flops(recipe.model, batch_size, length, source_length=length)
     median = statistics.median(seconds)
     results = {
         "recipe": options.recipe,
@@ -49,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "flops_per_second": work / median,
         "peak_flops_per_second": peak,
         "share_of_peak": work / median / peak,
+        **memory(),
         "median_seconds": median,
         "seconds": seconds,
     }
@@ -72,15 +80,17 @@ def step_seconds(recipe: Recipe, batch_size: int, length: int, steps: int, repet
     Returns: seconds of a step, for each repetition.
     """
     keras.utils.set_random_seed(recipe.training.seed)
-    model = runs.build_model(recipe)
+    model = runs.build_model(recipe, for_training=True)
+    model.supports_jit = recipe.training.jit_compile
     model.compile(
         optimizer=build_optimizer(recipe.training),
         loss=cross_entropy(recipe.training.label_smoothing),
-        jit_compile=False,
+        jit_compile=recipe.training.jit_compile,
     )
     timer = _Timer()
     dataset = tf.data.Dataset.from_tensors(_batch(recipe.model, batch_size, length)).cache().repeat()
-    model.fit(dataset, epochs=repetitions + 1, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[timer])
+    with recomputed(model) if recipe.training.recompute else contextlib.nullcontext():
+        model.fit(dataset, epochs=repetitions + 1, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[timer])
     return [seconds / steps for seconds in timer.seconds[1:]]
 
 
@@ -110,41 +120,6 @@ def _batch(config: TransformerConfig, batch_size: int, length: int) -> Any:
         "decoder_token_ids": words(config.vocabulary_size),
     }
     return inputs, words(config.vocabulary_size), np.ones((batch_size, length), np.float32)
-
-
-def forward_flops(config: TransformerConfig, batch_size: int, source_length: int, target_length: int) -> int:
-    """Floating point operations of the matrix products of one forward pass; a multiply-add counts as two.
-
-    Args:
-        config: the model.
-        batch_size: B.
-        source_length: S, in tokens.
-        target_length: T, in tokens.
-    """
-    dim, source, target = config.hidden_dim, batch_size * source_length, batch_size * target_length
-    square = 2 * dim * dim  # one projection of one token
-    feed_forward = 2 * 2 * dim * config.intermediate_dim
-    encoder = source * (4 * square + 4 * source_length * dim + feed_forward)
-    # Keys and values of the source are projected once for every decoder block.
-    cross = target * (2 * square + 4 * source_length * dim) + source * 2 * square
-    decoder = target * (4 * square + 4 * target_length * dim + feed_forward) + cross
-    return config.num_layers * (encoder + decoder) + target * 2 * dim * config.vocabulary_size
-
-
-def peak_flops_per_second(size: int, repetitions: int) -> float:
-    """The best rate of a (size, size) float32 matrix product."""
-    matrix = tf.random.stateless_normal((size, size), seed=(0, 0))
-
-    @tf.function
-    def product() -> tf.Tensor:
-        return tf.linalg.matmul(matrix, matrix)[0, 0]
-
-    seconds = []
-    for _ in range(repetitions + 1):
-        start = time.perf_counter()
-        product().numpy()
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds[1:])
 
 
 def _parser() -> argparse.ArgumentParser:

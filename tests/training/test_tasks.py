@@ -15,7 +15,8 @@ from tfzoo.training.measures import best_record, measures
 from tfzoo.training.objectives import objective
 
 TASKS = tuple(encoder.TASKS)
-TIMES = {"seconds", "tokens_per_second", "examples_per_second"}
+RATES = {"tokens_per_second", "examples_per_second"}
+TIMES = {"seconds", "flops_utilisation", "peak_memory_bytes", *RATES}
 # All that a fine-tuning has: dropout is on in `encoder.CONFIG`, the schedule is linear.
 FINE_TUNING = {"layer_decay": 0.8, "weight_decay": 0.1, "learning_rate": 0.01}
 
@@ -41,7 +42,7 @@ def test_records(trained):
     measured = names(task)
     per_token = task in ("token_classification", "fill_mask", "next_sentence")
     rate = "tokens_per_second" if per_token else "examples_per_second"
-    others = {"step", "learning_rate", "gradient_norm", "padding_share", "seconds", rate}
+    others = {"step", "learning_rate", "gradient_norm", "padding_share", rate, *TIMES - RATES}
     assert [set(record) for record in history] == [{*measured, *(f"val_{name}" for name in measured), *others}] * 2
     batches = [encoder.batch(task, step) for step in (2, 3)]
     if per_token:

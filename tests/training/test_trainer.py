@@ -20,7 +20,7 @@ from tfzoo.errors import CheckpointError, DataError, TfzooError
 from tfzoo.training import checkpoints, fit, trainer
 from tfzoo.training.measures import best_record
 
-TIMES = {"seconds", "tokens_per_second"}
+TIMES = {"seconds", "tokens_per_second", "peak_memory_bytes"}
 
 
 def train(run_dir, model=None, *, validation=True, **changes):

@@ -4,6 +4,16 @@ import lazy_loader as lazy
 
 __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
-    submodules=["checkpoints", "fine_tuning", "losses", "measures", "metrics", "objectives", "optimizers", "schedules"],
+    submodules=[
+        "checkpoints",
+        "fine_tuning",
+        "losses",
+        "measures",
+        "metrics",
+        "objectives",
+        "optimizers",
+        "schedules",
+        "utilisation",
+    ],
     submod_attrs={"config": ["TrainingConfig"], "trainer": ["fit"]},
 )

@@ -37,6 +37,7 @@ from tfzoo.training.objectives import Objective, objective, plain_names
 from tfzoo.training.optimizers import build_optimizer
 from tfzoo.training.recomputation import recomputed
 from tfzoo.training.schedules import build_schedule
+from tfzoo.training.utilisation import memory, utilisation, work_counted
 
 
 def fit(
@@ -71,7 +72,7 @@ def fit(
         for the task (loss, smoothed if labels are, and such as accuracy), the same as val_*, learning_rate of that
         step; and of training since the record before: seconds, tokens_per_second (those that count in the loss, so
         without padding) or examples_per_second, gradient_norm (the mean of the global norms before clipping),
-        padding_share (see `metrics.padding_measured`).
+        padding_share (see `metrics.padding_measured`), flops_utilisation and memory (see `utilisation`).
 
     Raises:
         CheckpointError: the newest checkpoint is damaged or of another model.
@@ -97,6 +98,7 @@ def fit(
         restrict(model, config)
         optimizer = build_optimizer(config, rate_multipliers(model, config.layer_decay))
         optimizer.gradient_norm = gradient_norm
+        work = keras.metrics.Sum("work")
         # Models say no, for Keras would otherwise compile where nobody asked.
         model.supports_jit = config.jit_compile
         model.compile(
@@ -109,7 +111,7 @@ def fit(
         if checkpoint and checkpoint.step:
             checkpoints.restore(model, checkpoint)
     # Before the first batch Keras' own list holds nothing but the loss.
-    own = (*trained_for.meters, gradient_norm, padding_share)
+    own = (*trained_for.meters, gradient_norm, padding_share, work)
     meters = {meter.name: meter for meter in (model.metrics[0], *own)}
     recorder = _Recorder(config, run_dir, checkpoint, meters, trained_for, on_checkpoint)
     if recorder.is_finished():
@@ -124,6 +126,7 @@ def fit(
         contextlib.closing(recorder),
         plain_names(model, trained_for),
         padding_measured(model, padding_share),
+        work_counted(model, work),
         recomputed(model) if config.recompute else contextlib.nullcontext(),
         accumulated(model, config.accumulation_steps),
         signals.postponed() as recorder.signals,
@@ -150,7 +153,14 @@ def fit(
     return recorder.history
 
 
-_IN_PROGRESS_LINE = ("learning_rate", "gradient_norm", "padding_share", "tokens_per_second", "examples_per_second")
+_IN_PROGRESS_LINE = (
+    "learning_rate",
+    "gradient_norm",
+    "padding_share",
+    "tokens_per_second",
+    "examples_per_second",
+    "flops_utilisation",
+)
 
 
 class _Recorder(keras.callbacks.Callback):
@@ -303,7 +313,7 @@ class _Recorder(keras.callbacks.Callback):
         for name in ("gradient_norm", "padding_share"):
             if float(self._meters[name].count.numpy()):
                 measured[name] = float(self._meters[name].result())
-        return measured
+        return measured | utilisation(self.model, float(self._meters["work"].result()), seconds) | memory()
 
     def _record(self, logs: dict[str, float]) -> Record:
         step = self.step + len(self._batches)
