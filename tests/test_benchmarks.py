@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tfzoo
-from benchmarks import decode, text_to_text, train
+from benchmarks import decode, scale, text_to_text, train
 from tests.tiny_run import NUM_TRAINED
 from tfzoo.errors import UsageError
 from tfzoo.recipes import override
@@ -102,6 +102,18 @@ def test_train_measures_a_step(tmp_path, capsys):
     assert results["peak_memory_bytes"] > 1e8
     assert results["share_of_peak"] == pytest.approx(results["flops_per_second"] / results["peak_flops_per_second"])
     assert "transformer_tiny, 8 x 8: " in capsys.readouterr().out
+
+
+def test_scale_measures_records_but_the_first(tmp_path, capsys):
+    sizes = ["--batch_size=3", "--length=5", "--hidden_dim=8", "--steps=1", "--records=2"]
+    scale.main(["--setting=one device, two threads", f"--run_dir={tmp_path}", *sizes])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    history = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in history] == [1, 2, 3]
+    assert found["tokens_per_second"] == [record["tokens_per_second"] for record in history[1:]]
+    assert history[1]["tokens_per_second"] == pytest.approx(3 * 5 / history[1]["seconds"])
+    assert found["loss"] == history[-1]["loss"]
+    assert found["peak_megabytes"] > 100
 
 
 def test_text_to_text_scores_runs_and_their_checkpoints(trained, tmp_path, capsys):

@@ -11,6 +11,7 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "numpy_optimizer": (1e-6, "24 float32 updates of weights of order 1 against NumPy in float64"),
     "bfloat16": (5e-3, "mean, relative to the largest logit: each result is rounded to 8 bits, 2 ** -9 of its size"),
     "recomputed": (1e-6, "the same operations; but TensorFlow adds a gradient's parts up in another order"),
+    "twenty_steps": (1e-5, "as two_replicas, after twenty updates, of which Adam's divide by small numbers"),
     "two_replicas": (1e-6, "gradients are summed over replicas in another order"),
 }
 

@@ -10,7 +10,9 @@ from tfzoo.data.config import CausalLmDataConfig, DataConfig
 from tfzoo.data.corpus import read_pairs
 from tfzoo.data.labelled import read_labelled, read_words, text_labels, word_labels
 from tfzoo.data.pairs import FIELDS
+from tfzoo.data.sharding import Shard
 from tfzoo.data.sources import read
+from tfzoo.errors import RecipeError
 from tfzoo.recipes.recipe import Recipe
 from tfzoo.text import TokenizerPair
 from tfzoo.text.special_tokens import BERT_MASK
@@ -20,26 +22,62 @@ if TYPE_CHECKING:
 
 NUM_EXAMPLES = 5
 _MASKED_WORDS = 12
+_ONE_DEVICE = Shard()
 
 Specs = tuple[str, ...]
 # The sections of a recipe have types that go with its task, which each function below knows.
 _Batches = Callable[[Any, Specs, TokenizerPair, dict[str, Any]], "tf.data.Dataset"]
 
 
-def training_batches(recipe: Recipe, tokenizer: TokenizerPair, start_step: int = 0) -> tf.data.Dataset:
+def check_devices(recipe: Recipe, num_devices: int) -> None:
+    """Raises RecipeError where several devices cannot share the recipe's batches."""
+    data = recipe.data
+    if num_devices > 1 and isinstance(data, CausalLmDataConfig) and data.examples == "contiguous":
+        raise RecipeError(
+            "`data.examples` 'contiguous' needs one device, on which a row's state goes on from batch to batch; "
+            f"received {num_devices} devices. Use --strategy=single, or data.examples=packed."
+        )
+
+
+def training_batches(
+    recipe: Recipe,
+    tokenizer: TokenizerPair,
+    start_step: int = 0,
+    shard: Shard = _ONE_DEVICE,
+    static_shapes: bool = False,
+) -> tf.data.Dataset:
     """Endless batches, each epoch in an order of its own.
 
     Args:
         recipe: with its data, and the labels in it.
         tokenizer: of the run.
         start_step: batches to skip.
+        shard: the devices that they are for; all processes' shares are the batches of one device.
+        static_shapes: whether batches have one of a few shapes, for TPUs.
+
+    Raises:
+        RecipeError: they cannot have.
     """
     options: dict[str, Any] = {"seed": recipe.data.seed, "repeat": True, "start_step": start_step}
     if recipe.task == "text_classification":
         options["class_weights"] = recipe.data.class_weights  # type: ignore[union-attr]  # by the task
     if recipe.task == "seq2seq":
         options["temperature"] = recipe.data.temperature  # type: ignore[union-attr]
-    return _BATCHES[recipe.task](recipe, recipe.data.train, tokenizer, options)
+        if static_shapes:
+            options["static_shapes"] = True
+    batches = _BATCHES[recipe.task](recipe, recipe.data.train, tokenizer, options)
+    if static_shapes and recipe.task != "seq2seq" and not _is_static(batches):
+        raise RecipeError(
+            f"TPUs need batches of few shapes, which {recipe.task!r} does not make from this data; received "
+            f"{batches.element_spec}. Use another strategy."
+        )
+    return shard.batches(batches)
+
+
+def _is_static(dataset: tf.data.Dataset) -> bool:
+    import tensorflow as tf
+
+    return all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(dataset.element_spec))
 
 
 def validation_batches(recipe: Recipe, tokenizer: TokenizerPair) -> tf.data.Dataset:

@@ -201,6 +201,34 @@ def prepare(recipe: Recipe, run_dir: Path, given: TokenizerPair | None = None) -
     return recipe, tokenizer
 
 
+def join(recipe: Recipe, run_dir: Path) -> tuple[Recipe, TokenizerPair]:
+    """Reads what another process has prepared, and writes nothing.
+
+    Args:
+        recipe: what this process is to train.
+        run_dir: the run, on a file system that both share.
+
+    Returns: what `prepare` returned there.
+
+    Raises:
+        UsageError: the folder is not there, or is for another recipe.
+        CheckpointError: it is damaged.
+    """
+    if not (run_dir / RECIPE).exists():
+        raise UsageError(
+            f"`run_dir` {run_dir} must be on a file system that all workers share; the chief has made it, and this "
+            "worker does not see it."
+        )
+    prepared = read_recipe(run_dir / RECIPE)
+    for name in ("data", "training"):
+        if getattr(prepared, name) != getattr(recipe, name):
+            raise UsageError(
+                f"all workers must be started with the same command; the chief's recipe has {name}="
+                f"{getattr(prepared, name)}, and this worker's {getattr(recipe, name)}."
+            )
+    return prepared, TokenizerPair.load(run_dir / TOKENIZER)
+
+
 def _of_tokenizer(recipe: Recipe, tokenizer: TokenizerPair) -> dict[str, Any]:
     """The model's fields that the trained tokenizer decides."""
     fields: dict[str, Any] = {

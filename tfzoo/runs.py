@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tfzoo import initial_checkpoint
+from tfzoo.data.sharding import ByShard
 from tfzoo.errors import CheckpointError, UsageError
 from tfzoo.evaluation.config import EvaluationConfig
 from tfzoo.recipes.recipe import TASKS, Recipe
-from tfzoo.run_data import training_batches, validation_batches
+from tfzoo.run_data import check_devices, training_batches, validation_batches
 from tfzoo.run_export import check_export_dir, export_best
 from tfzoo.run_export import export_run as export_run
-from tfzoo.run_folder import RECIPE, REQUESTED, Run, build_model, prepare
+from tfzoo.run_folder import RECIPE, REQUESTED, Run, build_model, join, prepare
 from tfzoo.runtime.artifact import MANIFEST, Artifact
 from tfzoo.runtime.encoder import Encoder
 from tfzoo.runtime.head import Text
@@ -33,9 +34,10 @@ def train(
     data: Sequence[str] | str = (),
     validation_data: Sequence[str] | str = (),
     export_dir: str | os.PathLike[str] | None = None,
+    strategy: str = "auto",
     verbose: int | None = None,
 ) -> Run:
-    """Trains a recipe into a folder; called again with the same arguments, it resumes.
+    """Trains a recipe into a folder; called again with the same arguments, it resumes, on as many devices or others.
 
     Args:
         recipe: what to train.
@@ -44,12 +46,16 @@ def train(
         validation_data: the same for validation.
         export_dir: a folder that is to hold the run's artifact: after each checkpoint that changes the run's weights,
             being the best so far, they are exported and proved, and take its place.
+        strategy: which devices and processes train it, see `tfzoo.training.strategy`. Of several processes each calls
+            this with the same arguments, before it computes anything; the first one writes.
         verbose: 0 = silent, 1 = progress bar, 2 = a line for each checkpoint; None = a bar on a terminal, else lines.
 
     Returns: the run, with the weights of its best checkpoint, or the mean that the recipe asks for.
 
     Raises:
-        UsageError: no data, a folder belongs to something else, or the checkpoint to begin with does not fit.
+        UsageError: no data, a folder belongs to something else, the checkpoint to begin with does not fit, or the
+            strategy finds no devices or workers.
+        RecipeError: the recipe's data does not go with the strategy.
         DataError: the data is missing or malformed.
         CheckpointError: the checkpoint to resume from, or to begin with, is damaged.
         ArtifactMismatch: the artifact of the final weights is not equal to them; the run is whole. One of weights on
@@ -58,8 +64,12 @@ def train(
     """
     import keras
 
-    from tfzoo.training import checkpoints, fit
+    from tfzoo.training import checkpoints, fit, strategies
+    from tfzoo.training.replicas import Workers
 
+    # Several workers have to be asked for before anything else.
+    distribution = strategies.strategy(strategy)
+    workers = Workers(distribution)
     run_dir = Path(run_dir)
     recipe = dataclasses.replace(
         recipe,
@@ -73,18 +83,28 @@ def train(
         raise UsageError(f"the recipe {recipe.name!r} names no data; give some, such as --data=tsv:train.tsv.")
     if export_dir is not None:
         check_export_dir(Path(export_dir), recipe)
-    initial = initial_checkpoint.read(recipe, run_dir)
-    recipe, tokenizer = prepare(recipe, run_dir, initial.tokenizer if initial else None)
+    check_devices(recipe, workers.num_devices)
+    with workers.named_if_lost():
+        if not workers.is_chief:
+            workers.wait()
+        initial = initial_checkpoint.read(recipe, run_dir)
+        if workers.is_chief:
+            recipe, tokenizer = prepare(recipe, run_dir, initial.tokenizer if initial else None)
+            workers.wait()
+        else:
+            recipe, tokenizer = join(recipe, run_dir)
     if verbose is None:
         verbose = 1 if sys.stdout.isatty() else 2
     keras.utils.set_random_seed(recipe.training.seed)
-    model = build_model(recipe, for_training=True)
-    if initial:
-        initial_checkpoint.load(model, initial)
+    with distribution.scope():
+        model = build_model(recipe, for_training=True)
+        if initial:
+            initial_checkpoint.load(model, initial)
+    static_shapes = strategies.needs_static_shapes(distribution)
     try:
         fit(
             model,
-            lambda start_step: training_batches(recipe, tokenizer, start_step),
+            ByShard(lambda start_step, shard: training_batches(recipe, tokenizer, start_step, shard, static_shapes)),
             recipe.training,
             run_dir,
             validation_dataset=validation_batches(recipe, tokenizer) if recipe.data.validation else None,
@@ -94,7 +114,7 @@ def train(
     except KeyboardInterrupt:
         step = max(checkpoints.steps(run_dir), default=0)
         raise KeyboardInterrupt(f"interrupted; the same command resumes {run_dir} from step {step}.") from None
-    if export_dir is not None:
+    if export_dir is not None and workers.is_chief:
         # Its last weights may be a mismatch that was logged, or the export of a killed run.
         export_best(run_dir, Path(export_dir), is_final=True)
     return Run(run_dir)

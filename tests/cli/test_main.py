@@ -110,13 +110,13 @@ def test_version(run):
             "`model` has no field 'size'.",
         ),
         (
-            ["train", "--recipe=transformer_tiny", "--run_dir=d", "--strategy=mirrored"],
-            "--strategy=mirrored is not there yet: train on one device with --strategy=single.",
+            ["train", "--recipe=transformer_tiny", "--run_dir=d", "--strategy=parameter_server"],
+            "`strategy` 'parameter_server' is not there: Keras 3 does not train under TensorFlow's ",
         ),
         (
             ["train", "--recipe=transformer_tiny", "--run_dir=d", "--strategy=singel"],
-            "flag --strategy=singel: value should be one of <auto|single|mirrored|multi_worker|tpu>. "
-            "See `tfzoo train --help`.",
+            "`strategy` must be one of auto, single, mirrored, multi_worker, tpu; received strategy='singel'. "
+            "Did you mean 'single'?",
         ),
         (
             ["predict"],

@@ -12,6 +12,7 @@ from tfzoo.errors import DataError, RecipeError
 from tfzoo.models import LstmLanguageModel, LstmLmConfig
 from tfzoo.training import checkpoints, fit
 from tfzoo.training.accumulation import accumulated
+from tfzoo.training.losses import CrossEntropy, InBatchContrastive
 from tfzoo.training.optimizers import SGD
 
 NUM_BATCHES = 3
@@ -58,7 +59,7 @@ def test_it_equals_one_large_batch(tmp_path):
 
 def test_keras_fit_is_as_before_afterwards():
     def updates(model):
-        model.compile(optimizer=SGD(0.1), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.compile(optimizer=SGD(0.1), loss=CrossEntropy())
         model.optimizer.build(model.trainable_variables)
         with accumulated(model, NUM_BATCHES):
             model.fit(tiny.train_dataset(0), steps_per_epoch=2, shuffle=False, verbose=0)
@@ -109,9 +110,34 @@ def test_data_that_ends_within_an_update(tmp_path):
         )
 
 
-def test_several_devices_are_refused(mirrored, tmp_path):
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_two_devices_equal_one(mirrored, tmp_path, ema_decay):
+    changes = {"accumulation_steps": NUM_BATCHES, "ema_decay": ema_decay, "clip_norm": 0.05}
+    one, expected = train(tmp_path / "one", tiny.train_dataset, **changes)
+    with mirrored.scope():
+        model = tiny.new_model(dropout=0.0)
+    validation = tiny.validation_dataset()
+    history = fit(
+        model,
+        tiny.train_dataset,
+        tiny.config(**NUMBERS | changes),
+        tmp_path / "two",
+        validation_dataset=validation,
+        verbose=0,
+    )
+    for before, after in zip(one.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
+    for mine, theirs in zip(history, expected, strict=True):
+        for name in ("loss", "nats_per_token", "token_accuracy", "val_loss", "val_nats_per_token", "gradient_norm"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-5), name
+
+
+def test_texts_that_are_compared_over_devices_are_refused(mirrored):
     with mirrored.scope():
         model = tiny.new_model()
-    message = "`accumulation_steps` above 1 needs one device; received accumulation_steps=2 and 2 replicas"
-    with pytest.raises(RecipeError, match=message):
-        fit(model, tiny.train_dataset, tiny.config(accumulation_steps=2), tmp_path, verbose=0)
+    model.compile(loss=InBatchContrastive())
+    message = (
+        "`accumulation_steps` above 1 needs one device where texts are compared .* accumulation_steps=2 and 2 repl"
+    )
+    with pytest.raises(RecipeError, match=message), accumulated(model, 2):
+        pass

@@ -6,7 +6,16 @@ import pytest
 import tensorflow as tf
 
 from tests.tolerances import tolerance
-from tfzoo.training.metrics import Accuracy, LabelAccuracy, NatsPerToken, PartnerAccuracy, Pearson, TokenAccuracy
+from tfzoo.training.losses import CrossEntropy
+from tfzoo.training.metrics import (
+    Accuracy,
+    LabelAccuracy,
+    NatsPerToken,
+    PartnerAccuracy,
+    Pearson,
+    TokenAccuracy,
+    padding_measured,
+)
 
 VOCABULARY = 37
 
@@ -123,3 +132,18 @@ def test_pearson_of_what_does_not_vary_is_zero():
     assert float(metric.result()) == 0
     metric.update_state(np.array([1.0, 2.0]), np.array([[0.5], [0.5]]))
     assert float(metric.result()) == 0
+
+
+def test_a_row_that_counts_for_nothing_is_padding(mirrored):
+    share = keras.metrics.Mean()
+    with mirrored.scope():
+        model = keras.Sequential([keras.layers.Embedding(5, 3), keras.layers.Dense(5)])
+        model.compile(keras.optimizers.SGD(0.1), CrossEntropy())
+    mask = tf.constant([[1, 1, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    weights = tf.constant([[1.0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    with padding_measured(model, share):
+        for one, weight in zip(mask, weights, strict=True):
+            rows = tf.ones((1, 3), tf.int32)
+            model.compute_metrics({"padding_mask": one[tf.newaxis]}, rows, tf.ones((1, 3, 5)), weight[tf.newaxis])
+    # One, none and two positions of three rows, and all three of the last.
+    assert float(share.result()) == 6 / 12

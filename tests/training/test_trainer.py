@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import logging as absl_logging
 from safetensors import safe_open
 from tensorflow.core.util import event_pb2
 
@@ -452,3 +453,29 @@ def test_mirrored_run_resumes(mirrored, tmp_path):
         np.testing.assert_allclose(two, one, rtol=0, atol=1e-5)
     for name in ("loss", "nats_per_token", "val_loss", "val_nats_per_token", "token_accuracy"):
         assert [record[name] for record in history] == pytest.approx([record[name] for record in expected], rel=1e-5)
+
+
+def test_a_run_goes_on_on_more_devices_and_on_fewer(mirrored, tmp_path, caplog):
+    def run(name, strategy, num_steps):
+        with strategy.scope():
+            model = tiny.new_model(seed=99 if num_steps > 2 else 1, dropout=0.0)
+        train(tmp_path / name, model, num_steps=num_steps)
+        return model.get_weights()
+
+    one = tf.distribute.get_strategy()
+    expected = run("one", one, 4)
+    run("more", one, 2)
+    run("fewer", mirrored, 2)
+    caplog.set_level("INFO")
+    absl_logging.set_verbosity(absl_logging.INFO)
+    for name, strategy, message in (
+        ("more", mirrored, "saved on 1 device, goes on on 2: weights, optimizer, the place in the data and the rows"),
+        ("fewer", one, "saved on 2 devices, goes on on 1: weights, optimizer, the place in the data and the rows"),
+    ):
+        caplog.clear()
+        for value, other in zip(run(name, strategy, 4), expected, strict=True):
+            np.testing.assert_allclose(value, other, rtol=0, atol=tolerance("twenty_steps"))
+        assert message in caplog.text
+        assert [checkpoints.at(tmp_path / name, step).num_devices for step in (2, 4)] == [1, 2][
+            :: 1 if name == "more" else -1
+        ]

@@ -14,6 +14,9 @@ begins with, the folder of a run, one of Hugging Face's, or sample:minilm.
 
 With --export_dir=A the folder A holds an artifact of the best weights so far, proved, from the first checkpoint on.
 
+Several GPUs of one machine are used by themselves. Several machines run one command each, which finds the others by
+TF_CONFIG, Slurm or Kubernetes; a batch is that of all of them together.
+
 `tfzoo show NAME` prints the fields that --set can change. SIGTERM and SIGINT (Ctrl-C) end a run after the running step,
 which is saved first; the exit code is 130.
 """
@@ -25,10 +28,8 @@ from absl import flags
 from tfzoo import zoo
 from tfzoo.cli.flags import DATA_HELP, require
 from tfzoo.cli.quiet import import_tensorflow
-from tfzoo.errors import UsageError
 from tfzoo.recipes import override
-
-STRATEGIES = ("auto", "single", "mirrored", "multi_worker", "tpu")
+from tfzoo.training.cluster import STRATEGIES, check_strategy
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -47,16 +48,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
         "a folder for the artifact of the best weights, renewed during training",
         flag_values=flag_values,
     )
-    flags.DEFINE_enum("strategy", "auto", STRATEGIES, "devices to train on", flag_values=flag_values)
+    flags.DEFINE_string(
+        "strategy",
+        "auto",
+        f"devices to train on: {', '.join(STRATEGIES)}; see docs/distributed.md",
+        flag_values=flag_values,
+    )
 
 
 def run(flag_values: flags.FlagValues) -> None:
     """Trains, and prints where the run is."""
     require(flag_values, "recipe", "run_dir")
-    if flag_values.strategy not in ("auto", "single"):
-        raise UsageError(
-            f"--strategy={flag_values.strategy} is not there yet: train on one device with --strategy=single."
-        )
+    check_strategy(flag_values.strategy)
     recipe = override(zoo.recipe(flag_values.recipe, flag_values.task), flag_values["set"].value)
     import_tensorflow()
     from tfzoo import runs
@@ -66,6 +69,7 @@ def run(flag_values: flags.FlagValues) -> None:
         flag_values.run_dir,
         data=tuple(flag_values.data),
         validation_data=tuple(flag_values.validation_data),
+        strategy=flag_values.strategy,
         export_dir=flag_values.export_dir,
     )
     print(f"trained: {flag_values.run_dir}")

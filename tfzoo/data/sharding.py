@@ -14,12 +14,25 @@ adds nothing to a loss or to a metric, which are sums over what counts (see `tfz
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tfzoo.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class ByShard:
+    """Training data of which a process makes no more than its own share.
+
+    Args:
+        make: takes the number of batches to skip and the share; gives the endless dataset of its devices' batches, as
+            `Shard.batches` or `Shard.devices` do.
+    """
+
+    make: Callable[[int, Shard], tf.data.Dataset]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +89,8 @@ class Shard:
         Raises:
             DataError: there are no weights, by which repeated rows would count for nothing.
         """
+        import tensorflow as tf
+
         if self.num_replicas == 1:
             return dataset
         if not isinstance(dataset.element_spec, tuple) or len(dataset.element_spec) != 3:
@@ -83,7 +98,7 @@ class Shard:
                 "`dataset` must yield (inputs, labels, sample_weight), to be shared by several devices; received "
                 f"{dataset.element_spec}."
             )
-        return self.devices(dataset.map(self._rows, num_parallel_calls=_autotune(), deterministic=True))
+        return self.devices(dataset.map(self._rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
 
     def devices(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Returns the shares' parts for the first, the second ... device of this process, one after the other.
@@ -91,9 +106,18 @@ class Shard:
         Args:
             dataset: of this process's shares; their rows are a multiple of `num_devices`.
         """
+        import tensorflow as tf
+
         if self.num_devices == 1:
-            return dataset
-        return dataset.map(self._parts, num_parallel_calls=_autotune(), deterministic=True).unbatch()
+            return dataset.prefetch(tf.data.AUTOTUNE)
+        num_shares = int(dataset.cardinality())
+        if num_shares > 0:
+            num_shares *= self.num_devices
+        parts = dataset.map(self._parts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+        if num_shares != tf.data.UNKNOWN_CARDINALITY:
+            # Where a strategy cannot tell, it asks at each step whether there is more.
+            parts = parts.apply(tf.data.experimental.assert_cardinality(num_shares))
+        return parts.prefetch(tf.data.AUTOTUNE)
 
     def _rows(self, inputs: Any, labels: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         import tensorflow as tf
@@ -125,9 +149,3 @@ class Shard:
             return tf.ensure_shape(parts, [self.num_devices, size, *rows.shape[1:]])
 
         return tf.nest.map_structure(split, share)
-
-
-def _autotune() -> int:
-    import tensorflow as tf
-
-    return tf.data.AUTOTUNE

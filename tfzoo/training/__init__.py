@@ -6,14 +6,22 @@ __getattr__, __dir__, __all__ = lazy.attach(
     __name__,
     submodules=[
         "checkpoints",
+        "cluster",
         "fine_tuning",
         "losses",
         "measures",
         "metrics",
         "objectives",
         "optimizers",
+        "replicas",
         "schedules",
+        "strategies",
         "utilisation",
     ],
-    submod_attrs={"config": ["TrainingConfig"], "trainer": ["fit"]},
+    submod_attrs={
+        "config": ["TrainingConfig"],
+        "replicas": ["replicated"],
+        "strategies": ["strategy"],
+        "trainer": ["fit"],
+    },
 )

@@ -3,7 +3,7 @@
     RUN_DIR/checkpoints/step-00000100/
         state.safetensors   model/PATH and optimizer/PATH for each variable, seed/0, seed/1 ... for the dropout states
                             and the state that a model carries from batch to batch
-        state.json          step, history (one record per checkpoint so far), checksums
+        state.json          step, history (one record per checkpoint so far), num_devices, checksums
 
 Where attention is adapted (see tfzoo.training.fine_tuning), lora/PATH says how many times a layer's adapter counts:
 `restore` gives it back as it was trained, every other reader takes the kernel that it makes.
@@ -49,12 +49,14 @@ class Checkpoint:
         step: updates that its weights have seen.
         history: one record per checkpoint of the run, this one last unless it was made between two.
         sha256: hexadecimal checksum that state.safetensors must have.
+        num_devices: devices that trained it, all processes together.
     """
 
     folder: Path
     step: int
     history: list[Record]
     sha256: str
+    num_devices: int = 1
 
 
 def steps(run_dir: str | Path) -> list[int]:
@@ -107,7 +109,7 @@ def save(model: keras.Model, run_dir: str | Path, history: list[Record]) -> Chec
     Raises:
         CheckpointError: the step has a checkpoint already, or two variables have one path.
     """
-    return _write(run_dir, history, _values(model))
+    return _write(run_dir, history, _values(model), num_devices=_num_devices(model))
 
 
 def save_between(
@@ -125,7 +127,8 @@ def save_between(
     Raises:
         CheckpointError: the step has a checkpoint already, or two variables have one path.
     """
-    return _write(run_dir, history, _values(model) | {f"progress/{name}": one for name, one in progress.items()}, step)
+    tensors = _values(model) | {f"progress/{name}": one for name, one in progress.items()}
+    return _write(run_dir, history, tensors, step, _num_devices(model))
 
 
 def begin(run_dir: str | Path, weights: Mapping[str, np.ndarray]) -> Checkpoint:
@@ -141,8 +144,16 @@ def begin(run_dir: str | Path, weights: Mapping[str, np.ndarray]) -> Checkpoint:
     return _write(run_dir, [{"step": 0}], {f"model/{path}": value for path, value in weights.items()})
 
 
+def _num_devices(model: keras.Model) -> int:
+    return model.distribute_strategy.num_replicas_in_sync
+
+
 def _write(
-    run_dir: str | Path, history: list[Record], tensors: dict[str, np.ndarray], step: int | None = None
+    run_dir: str | Path,
+    history: list[Record],
+    tensors: dict[str, np.ndarray],
+    step: int | None = None,
+    num_devices: int = 1,
 ) -> Checkpoint:
     step = int(history[-1]["step"]) if step is None else step
     folder = _folder(run_dir, step)
@@ -153,7 +164,7 @@ def _write(
     tensors = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     save_file(tensors, aside / "state.safetensors")
     sha256 = _file_sha256(aside / "state.safetensors")
-    fields = {"step": step, "history": history, "sha256": sha256}
+    fields = {"step": step, "history": history, "sha256": sha256, "num_devices": num_devices}
     text = json.dumps({**fields, "state_sha256": _fields_sha256(fields)}, indent=1)
     (aside / "state.json").write_text(text, encoding="utf-8")
     shutil.copymode(aside / "state.json", aside / "state.safetensors")  # safetensors makes it private
@@ -161,7 +172,7 @@ def _write(
         with path.open("rb") as file:
             os.fsync(file.fileno())
     aside.rename(folder)
-    return Checkpoint(folder=folder, step=step, history=list(history), sha256=sha256)
+    return Checkpoint(folder=folder, step=step, history=list(history), sha256=sha256, num_devices=num_devices)
 
 
 def restore(model: keras.Model, checkpoint: Checkpoint) -> None:

@@ -41,9 +41,15 @@ class _GlobalMean(keras.losses.Loss):
     def __call__(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the mean over all replicas."""
         with tf.name_scope(self.name):
-            losses = self.call(y_true, y_pred)
-            weights = token_weights(losses, y_pred, sample_weight)
-            return _global_mean(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
+            return _global_mean(*self.sums(y_true, y_pred, sample_weight))
+
+    def sums(
+        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns sum(loss * weight) and sum(weight) of this replica's rows alone."""
+        losses = self.call(y_true, y_pred)
+        weights = token_weights(losses, y_pred, sample_weight)
+        return tf.reduce_sum(losses * weights), tf.reduce_sum(weights)
 
 
 @keras.saving.register_keras_serializable(package="tfzoo")
@@ -178,37 +184,41 @@ class InBatchContrastive(_GlobalMean):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the cross entropy of each text, (2 B,) float32 nats."""
-        return CrossEntropy().call(y_true, self.scale * partner_cosines(y_pred))
+        return CrossEntropy().call(y_true, self.scale * partner_cosines(y_pred, y_true))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"scale": self.scale, "name": self.name}
 
 
-def partner_cosines(embeddings: tf.Tensor) -> tf.Tensor:
+def partner_cosines(embeddings: tf.Tensor, partners: tf.Tensor) -> tf.Tensor:
     """Returns the cosine of each text with each text of the whole batch; far below -1 for those of its own side.
 
     Args:
         embeddings: (N, D) float, vectors of length 1: this replica's rows of the global batch of 2 B, see
-            `InBatchContrastive`.
+            `InBatchContrastive`. Rows behind those, which make replicas even, are nobody's.
+        partners: (N,) int, the row of each text's partner.
 
-    Returns: (N, 2 B) float32.
+    Returns: (N, 2 B) float32, or more columns where there are more rows.
     """
     own = tf.cast(embeddings, "float32")
     replica = tf.distribute.get_replica_context()
     # Outside of a replica Keras only traces shapes.
     if replica is None or replica.num_replicas_in_sync == 1:
-        everyone, first_row = own, 0
+        everyone, first_row, num_pairs = own, 0, tf.shape(own)[0] // 2
     else:
         # Its gradient brings each replica what all others make of its rows.
         everyone = replica.all_gather(own, axis=0)
         sizes = replica.all_gather(tf.shape(own)[:1], axis=0)
         first_row = tf.reduce_sum(sizes[: replica.replica_id_in_sync_group])
-    num_pairs = tf.shape(everyone)[0] // 2
-    is_second = tf.range(tf.shape(everyone)[0]) >= num_pairs
+        # The last text of the first side has the last one of the second side.
+        num_pairs = (tf.reduce_max(replica.all_gather(tf.cast(partners, "int32"), axis=0)) + 1) // 2
+    rows = tf.range(tf.shape(everyone)[0])
+    is_second = rows >= num_pairs
     own_is_second = first_row + tf.range(tf.shape(own)[0]) >= num_pairs
     cosines = tf.matmul(own, everyone, transpose_b=True)
-    return tf.where(own_is_second[:, tf.newaxis] == is_second, _NO_PARTNER, cosines)
+    hidden = tf.logical_or(own_is_second[:, tf.newaxis] == is_second, rows >= 2 * num_pairs)
+    return tf.where(hidden, _NO_PARTNER, cosines)
 
 
 def _checked_smoothing(label_smoothing: float) -> float:

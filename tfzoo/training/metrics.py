@@ -95,7 +95,7 @@ class PartnerAccuracy(_TokenMean):
 
     def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
         """Adds a batch of partners (2 B,), vectors (2 B, D) and weights (2 B,)."""
-        nearest = tf.argmax(partner_cosines(y_pred), axis=-1, output_type="int32")
+        nearest = tf.argmax(partner_cosines(y_pred, y_true), axis=-1, output_type="int32")
         self._update(tf.cast(tf.equal(nearest, tf.cast(y_true, "int32")), "float32"), y_pred, sample_weight)
 
 
@@ -135,14 +135,18 @@ def padding_measured(model: keras.Model, share: keras.metrics.Mean) -> Iterator[
     Args:
         model: whose batches.
         share: takes 1 for each position that is padding and 0 for each other. Padding is what the input `padding_mask`
-            says, or, of a model without one, the labels of weight 0.
+            says, or, of a model without one, the labels of weight 0; and all of a row that counts for nothing, with
+            which replicas are made even (see `tfzoo.data.sharding`).
     """
     compute_metrics = model.compute_metrics
 
     def measure(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         real = x["padding_mask"] if isinstance(x, dict) and "padding_mask" in x else sample_weight
         if real is not None:
-            share.update_state(tf.reshape(tf.equal(real, 0), [-1]))
+            is_padding = tf.equal(real, 0)
+            if model.distribute_strategy.num_replicas_in_sync > 1:
+                is_padding = tf.logical_or(is_padding, _of_rows_without_weight(sample_weight, is_padding))
+            share.update_state(tf.reshape(is_padding, [-1]))
         return compute_metrics(x, y, y_pred, sample_weight)
 
     # The one place that sees inputs, labels and weights of every batch, however `fit` makes its steps.
@@ -153,3 +157,10 @@ def padding_measured(model: keras.Model, share: keras.metrics.Mean) -> Iterator[
         del model.compute_metrics
         # Keras keeps the functions that it has traced with it.
         model.train_function = model.test_function = None
+
+
+def _of_rows_without_weight(sample_weight: Any, positions: tf.Tensor) -> tf.Tensor:
+    """True for all positions (B, ...) of the rows that have no weight at all."""
+    weights = [tf.reshape(one, [tf.shape(one)[0], -1]) for one in keras.tree.flatten(sample_weight)]
+    is_without = tf.logical_not(tf.reduce_any(tf.concat(weights, axis=1) > 0, axis=1))
+    return tf.reshape(is_without, [-1] + [1] * (len(positions.shape) - 1))

@@ -7,11 +7,15 @@ checkpoint; on a CPU it ends with the same bits as an uninterrupted run.
 SIGTERM, which schedulers send before they kill, and SIGINT end a run after the running step, which is saved; during
 validation they wait for its end. What is saved so counts for nothing but the resume: the records and the checkpoints
 that are kept become those of an uninterrupted run.
+
+Under a strategy of several devices or processes all of that holds too (see `tfzoo.training.replicas`). Every process
+runs this module; the chief alone writes, and the others wait for it where they read what it wrote.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import signal
@@ -24,7 +28,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from tfzoo.errors import DataError, TfzooError
+from tfzoo.data.sharding import ByShard, Shard
+from tfzoo.errors import DataError, TfzooError, UsageError
 from tfzoo.training import checkpoints, signals
 from tfzoo.training.accumulation import accumulated
 from tfzoo.training.checkpoints import Checkpoint
@@ -36,13 +41,14 @@ from tfzoo.training.metrics import padding_measured
 from tfzoo.training.objectives import Objective, objective, plain_names
 from tfzoo.training.optimizers import build_optimizer
 from tfzoo.training.recomputation import recomputed
+from tfzoo.training.replicas import StopRequest, Workers, distribute, replicated, share
 from tfzoo.training.schedules import build_schedule
 from tfzoo.training.utilisation import memory, utilisation, work_counted
 
 
 def fit(
     model: keras.Model,
-    train_dataset: Callable[[int], tf.data.Dataset],
+    train_dataset: Callable[[int], tf.data.Dataset] | ByShard,
     config: TrainingConfig,
     run_dir: str | Path,
     *,
@@ -61,11 +67,12 @@ def fit(
         model: what the dataset's labels are for, compiled here; its `task` says what is minimized and measured, see
             `tfzoo.training.objectives`. One without a task gives token logits.
         train_dataset: makes the endless training data, (inputs, labels, sample_weight), from the given batch on; a step
-            takes `config.accumulation_steps` batches.
+            takes `config.accumulation_steps` batches. Under a strategy of several devices it makes the batches of all,
+            of which each device computes its part, or it is a `tfzoo.data.sharding.ByShard`.
         config: how to train.
-        run_dir: folder of the run; made if missing.
+        run_dir: folder of the run; made if missing. Several processes share it.
         validation_dataset: finite; without it the training loss decides which checkpoint is best.
-        on_checkpoint: called when a record's checkpoint is saved.
+        on_checkpoint: called when a record's checkpoint is saved, in the process that saved it.
         verbose: 0 = silent, 1 = Keras' progress bar, 2 = one line per checkpoint.
 
     Returns: one record per checkpoint of the whole run, as in metrics.jsonl: step, what `tfzoo.training.measures` names
@@ -77,19 +84,26 @@ def fit(
     Raises:
         CheckpointError: the newest checkpoint is damaged or of another model.
         RecipeError: what `config` asks for does not go together (see `combinations.check_combination`), or the model
-            does not have it: layers, attention, blocks, classes to smooth, a measure of the name `monitor`.
+            does not have it: layers, attention, blocks, classes to smooth, a measure of the name `monitor`; or
+            gradients are to be accumulated on several devices that compare their texts.
+        UsageError: the processes see different run folders.
         DataError: the training data ends early, or the validation data is empty or endless.
-        TfzooError: a loss is not finite; the last checkpoint is still the last finite one.
+        TfzooError: a loss is not finite, or another process is gone; the last checkpoint is still good.
         KeyboardInterrupt: SIGTERM or SIGINT; the newest checkpoint is that of the last step that was run.
     """
     run_dir = Path(run_dir)
     check_combination(model, config)
-    checkpoints.clean(run_dir)
-    gradient_norm, padding_share = keras.metrics.Mean("gradient_norm"), keras.metrics.Mean("padding_share")
+    strategy = model.distribute_strategy
+    workers = Workers(strategy)
+    if workers.is_chief:
+        checkpoints.clean(run_dir)
+    with workers.named_if_lost():
+        _check_same_step(workers, run_dir)
     checkpoint: Checkpoint | None = None
-    with model.distribute_strategy.scope():
+    with strategy.scope():
+        gradient_norm, padding_share = keras.metrics.Mean("gradient_norm"), keras.metrics.Mean("padding_share")
         if not model.built:
-            _build(model, train_dataset(0))
+            _build(model, share(train_dataset, 0, Shard()))
         if checkpoints.steps(run_dir):
             checkpoint = checkpoints.newest(run_dir)
             if not checkpoint.step:
@@ -113,7 +127,7 @@ def fit(
     # Before the first batch Keras' own list holds nothing but the loss.
     own = (*trained_for.meters, gradient_norm, padding_share, work)
     meters = {meter.name: meter for meter in (model.metrics[0], *own)}
-    recorder = _Recorder(config, run_dir, checkpoint, meters, trained_for, on_checkpoint)
+    recorder = _Recorder(config, run_dir, checkpoint, meters, trained_for, on_checkpoint, workers)
     if recorder.is_finished():
         # As Keras' `fit` ends: with the moving average of the weights, if there is one.
         model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -121,32 +135,39 @@ def fit(
         return recorder.history
     if checkpoint:
         logging.info("%s: going on from step %d.", run_dir, recorder.step)
-    num_validation_batches = None if validation_dataset is None else _count_batches(validation_dataset)
+        _log_other_devices(checkpoint, workers)
+    num_validation_batches = validation = None
+    if validation_dataset is not None:
+        num_validation_batches = _count_batches(validation_dataset)
+        validation = distribute(strategy, functools.partial(Shard.batches, dataset=validation_dataset))
     with (
         contextlib.closing(recorder),
         plain_names(model, trained_for),
         padding_measured(model, padding_share),
         work_counted(model, work),
         recomputed(model) if config.recompute else contextlib.nullcontext(),
-        accumulated(model, config.accumulation_steps),
+        replicated(model) as recorder.stop,
+        accumulated(model, config.accumulation_steps, recorder.stop),
         signals.postponed() as recorder.signals,
+        workers.named_if_lost(),
     ):
         while not recorder.is_finished():
             steps_per_epoch = recorder.next_checkpoint - recorder.step
             # After an interruption the first epoch is shorter than the others, which Keras cannot know.
             num_epochs = 1 if recorder.is_between else math.ceil((config.num_steps - recorder.step) / steps_per_epoch)
             first = recorder.step // config.checkpoint_steps
+            start = recorder.step * config.accumulation_steps
             model.fit(
-                train_dataset(recorder.step * config.accumulation_steps),
+                distribute(strategy, functools.partial(share, train_dataset, start)),
                 initial_epoch=first,
                 epochs=first + num_epochs,
                 steps_per_epoch=steps_per_epoch,
-                validation_data=validation_dataset,
+                validation_data=validation,
                 validation_steps=num_validation_batches,
                 callbacks=[recorder],
                 # The data is shuffled already; Keras warns of its own default.
                 shuffle=False,
-                verbose=verbose,
+                verbose=verbose if workers.is_chief else 0,
             )
             if config.ema_decay and not recorder.is_finished():
                 checkpoints.restore(model, checkpoints.newest(run_dir))
@@ -177,6 +198,7 @@ class _Recorder(keras.callbacks.Callback):
         meters: dict[str, keras.metrics.Metric],
         trained_for: Objective,
         on_checkpoint: Callable[[], None] | None,
+        workers: Workers,
     ) -> None:
         super().__init__()
         self._on_checkpoint = on_checkpoint
@@ -184,16 +206,19 @@ class _Recorder(keras.callbacks.Callback):
         self._run_dir = run_dir
         self._meters = meters
         self._counted = trained_for.counted
+        self._workers = workers
         self._schedule = build_schedule(config)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
         # Updates that the weights have seen at the start of the epoch; between two checkpoints, more than the records.
         self.step = checkpoint.step if checkpoint else 0
         self.history = checkpoint.history if checkpoint else []
         self.signals: list[signal.Signals] = []
+        self.stop = StopRequest(workers)
         self._progress = checkpoints.read_progress(checkpoint) if checkpoint else {}
         # The history is what the checkpoints say: a run killed between the two may have written less or more.
-        self._metrics_path.parent.mkdir(parents=True, exist_ok=True)
-        self._metrics_path.write_text("".join(map(_json_line, self.history)), encoding="utf-8")
+        if workers.is_chief:
+            self._metrics_path.parent.mkdir(parents=True, exist_ok=True)
+            self._metrics_path.write_text("".join(map(_json_line, self.history)), encoding="utf-8")
 
     @property
     def _recorded_step(self) -> int:
@@ -228,12 +253,15 @@ class _Recorder(keras.callbacks.Callback):
             meter.reset_state()
         for name, variable in self._progress_variables().items():
             if self._progress:
-                variable.assign(self._progress[name])
+                # What all replicas have measured is the sum of what each process's have.
+                variable.assign(self._progress[name] * self._workers.is_chief)
         self._start -= float(self._progress.get("seconds", 0.0))
         self._progress = {}
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if self.signals:
+            self.stop.ask()
+        if self.stop.is_agreed if self.stop.is_shared else self.signals:
             self._save_between(self.step + batch)
             raise KeyboardInterrupt(f"interrupted at step {self.step + batch}.")
         if self.step + batch + 1 == self._config.num_steps:
@@ -266,26 +294,29 @@ class _Recorder(keras.callbacks.Callback):
         # Keras' progress line is written after this, from the same numbers.
         logs |= {name: record[name] for name in _IN_PROGRESS_LINE if name in record}
         self.history.append(record)
-        checkpoints.save(self.model, self._run_dir, self.history)
-        self._prune()
-        with self._metrics_path.open("a", encoding="utf-8") as file:
-            file.write(_json_line(record))
-        self._write_summaries(record)
+        if self._workers.is_chief:
+            checkpoints.save(self.model, self._run_dir, self.history)
+            self._prune()
+            with self._metrics_path.open("a", encoding="utf-8") as file:
+                file.write(_json_line(record))
+            self._write_summaries(record)
         self.step = int(record["step"])
-        if self._on_checkpoint is not None:
+        if self._workers.is_chief and self._on_checkpoint is not None:
             self._on_checkpoint()
+        # The others go on when the checkpoint is there.
+        is_asked = any(self._workers.gather(bool(self.signals)))
         if self.is_finished():
             self.model.stop_training = True
-        elif self.signals:
+        elif is_asked:
             raise KeyboardInterrupt(f"interrupted at step {self.step}.")
 
     def _save_between(self, step: int) -> None:
-        if not step or step in checkpoints.steps(self._run_dir):
-            return
         progress = {name: variable.numpy() for name, variable in self._progress_variables().items()}
         progress["seconds"] = np.float64(time.perf_counter() - self._start)
-        checkpoints.save_between(self.model, self._run_dir, self.history, step, progress)
-        self._prune()
+        if self._workers.is_chief and step and step not in checkpoints.steps(self._run_dir):
+            checkpoints.save_between(self.model, self._run_dir, self.history, step, progress)
+            self._prune()
+        self._workers.wait()
 
     def _prune(self) -> None:
         config = self._config
@@ -344,6 +375,30 @@ class _Recorder(keras.callbacks.Callback):
                 tf.summary.scalar(name.removeprefix("val_"), value, step=int(record["step"]))
         for writer in self._writers.values():
             writer.flush()
+
+
+def _check_same_step(workers: Workers, run_dir: Path) -> None:
+    """Waits for all processes, which then have to see the same newest checkpoint; nobody writes until they train."""
+    newest = workers.gather(max(checkpoints.steps(run_dir), default=-1))
+    if len(set(newest)) > 1:
+        raise UsageError(
+            f"`run_dir` must be on a file system that all workers share; {run_dir} has as its newest checkpoint "
+            f"{', '.join('none' if step < 0 else f'step {step}' for step in newest)}, by worker."
+        )
+
+
+def _log_other_devices(checkpoint: Checkpoint, workers: Workers) -> None:
+    before, now = checkpoint.num_devices, workers.num_devices
+    if checkpoint.step and before != now:
+        logging.info(
+            "saved on %d device%s, goes on on %d: weights, optimizer, the place in the data and the rows of a batch "
+            "are the same. Dropout masks are drawn by device and become others, and sums over a batch are added in "
+            "another order, so that the last bits of float32 differ from a run on %d.",
+            before,
+            "s" if before > 1 else "",
+            now,
+            before,
+        )
 
 
 def _build(model: keras.Model, dataset: tf.data.Dataset) -> None:
