@@ -15,6 +15,7 @@ from tests.training import encoder
 from tfzoo.errors import RecipeError
 from tfzoo.training import checkpoints
 from tfzoo.training.combinations import check_combination
+from tfzoo.training.utilisation import peak_flops_per_second
 
 DOCS = (pathlib.Path(__file__).parents[2] / "docs/training.md").read_text(encoding="utf-8")
 TASK = "text_classification"
@@ -56,6 +57,12 @@ def test_two_replicas_in_bfloat16_with_recomputation(tmp_path, plain, mirrored):
     _, history = train(tmp_path, model, recompute=True)
     assert_near(history, plain[1], rel=0.02)
     assert history[-1]["val_loss"] != plain[1][-1]["val_loss"]
+    # Both replicas' work counts, and nothing that is computed again.
+    work = [
+        records[0]["flops_utilisation"] * records[0]["seconds"] * peak_flops_per_second(dtype)
+        for records, dtype in ((history, "bfloat16"), (plain[1], "float32"))
+    ]
+    assert work[0] == pytest.approx(work[1])
 
 
 def test_float16_trains_with_a_moving_average_and_predicts_in_float32(tmp_path, plain):

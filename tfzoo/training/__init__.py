@@ -20,8 +20,10 @@ __getattr__, __dir__, __all__ = lazy.attach(
     ],
     submod_attrs={
         "config": ["TrainingConfig"],
+        "recomputation": ["recomputed"],
         "replicas": ["replicated"],
         "strategies": ["strategy"],
+        "tracking": ["MlflowCallback"],
         "trainer": ["fit"],
     },
 )

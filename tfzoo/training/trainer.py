@@ -20,7 +20,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -54,6 +54,7 @@ def fit(
     *,
     validation_dataset: tf.data.Dataset | None = None,
     on_checkpoint: Callable[[], None] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
 ) -> list[Record]:
     """Trains to `config.num_steps` or to early stopping, from the newest checkpoint in `run_dir` if there is one.
@@ -73,6 +74,7 @@ def fit(
         run_dir: folder of the run; made if missing. Several processes share it.
         validation_dataset: finite; without it the training loss decides which checkpoint is best.
         on_checkpoint: called when a record's checkpoint is saved, in the process that saved it.
+        callbacks: Keras', in every process; an epoch of theirs is what lies between two records.
         verbose: 0 = silent, 1 = Keras' progress bar, 2 = one line per checkpoint.
 
     Returns: one record per checkpoint of the whole run, as in metrics.jsonl: step, what `tfzoo.training.measures` names
@@ -164,7 +166,7 @@ def fit(
                 steps_per_epoch=steps_per_epoch,
                 validation_data=validation,
                 validation_steps=num_validation_batches,
-                callbacks=[recorder],
+                callbacks=[recorder, *callbacks],
                 # The data is shuffled already; Keras warns of its own default.
                 shuffle=False,
                 verbose=verbose if workers.is_chief else 0,
