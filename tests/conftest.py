@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.artifact_groups import ARTIFACTS, ENCODERS, GROUPS, grouped
+
 
 def _split_cpu() -> None:
     import tensorflow as tf
@@ -50,56 +52,77 @@ def two_cpus(_two_logical_cpus: None) -> list[str]:
     return [device.name for device in tf.config.list_logical_devices("CPU")]
 
 
-def _export(name: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tests.export import artifacts
+@pytest.fixture(scope="session")
+def exported_by_name(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+    """What `tests/export/artifacts.py` exports under a name, once in a session: an `Exported`. No test changes it."""
 
-    return getattr(artifacts, name)(tmp_path_factory.mktemp(name) / "model")
+    @functools.cache
+    def export(name: str) -> Any:
+        from tests.export import artifacts
+
+        return getattr(artifacts, name)(tmp_path_factory.mktemp(name) / "model")
+
+    return export
+
+
+@pytest.fixture(scope="session", params=[grouped(name) for name in ARTIFACTS])
+def any_exported(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
+    """Each of all the models with its artifact; brings the xdist group with it."""
+    return exported_by_name(request.param)
+
+
+@pytest.fixture(scope="session", params=[pytest.param(one, marks=pytest.mark.xdist_group(one)) for one in GROUPS])
+def exported_group(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
+    """All the models of one xdist group, by name, for a client that opens them in one process."""
+    return {name: exported_by_name(name) for name, group in ARTIFACTS.items() if group == request.param}
 
 
 @pytest.fixture(scope="session")
-def shared_vocabulary(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+def shared_vocabulary(exported_by_name: Any) -> Any:
     """A tiny model with one vocabulary and its artifact, an `Exported`; see `exported`."""
-    return _export("shared_vocabulary", tmp_path_factory)
+    return exported_by_name("shared_vocabulary")
 
 
 @pytest.fixture(scope="session")
-def separate_vocabularies(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+def separate_vocabularies(exported_by_name: Any) -> Any:
     """A tiny model with two vocabularies and its artifact, an `Exported`; see `exported`."""
-    return _export("separate_vocabularies", tmp_path_factory)
+    return exported_by_name("separate_vocabularies")
 
 
 @pytest.fixture(scope="session", params=["shared_vocabulary", "separate_vocabularies"])
-def exported(request: pytest.FixtureRequest) -> Any:
-    """Each of the two models of `tests/export/artifacts.py` with its artifact, which no test may change.
-
-    Who asks for one belongs into `pytest.mark.xdist_group("artifacts")`: each worker that runs such a test exports
-    anew, and that takes a quarter of a minute.
-    """
-    return request.getfixturevalue(request.param)
+def exported(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
+    """Each of the two Transformers with its artifact; who asks for one names its group, "artifacts"."""
+    return exported_by_name(request.param)
 
 
 @pytest.fixture(scope="session")
-def exported_gru_seq2seq(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+def exported_gru_seq2seq(exported_by_name: Any) -> Any:
     """A tiny recurrent encoder-decoder and its artifact, an `Exported`; as `exported`."""
-    return _export("gru_seq2seq", tmp_path_factory)
+    return exported_by_name("gru_seq2seq")
 
 
 @pytest.fixture(scope="session")
-def exported_gpt2(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+def exported_gpt2(exported_by_name: Any) -> Any:
     """A tiny GPT-2 and its artifact, an `Exported`; see `language_model`."""
-    return _export("gpt2", tmp_path_factory)
+    return exported_by_name("gpt2")
 
 
 @pytest.fixture(scope="session")
-def exported_lstm_lm(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
+def exported_lstm_lm(exported_by_name: Any) -> Any:
     """A tiny recurrent language model and its artifact, an `Exported`; see `language_model`."""
-    return _export("lstm_lm", tmp_path_factory)
+    return exported_by_name("lstm_lm")
 
 
-@pytest.fixture(scope="session", params=["exported_gpt2", "exported_lstm_lm"])
-def language_model(request: pytest.FixtureRequest) -> Any:
-    """Each of the two language models of `tests/export/artifacts.py` with its artifact; as `exported`."""
-    return request.getfixturevalue(request.param)
+@pytest.fixture(scope="session", params=["gpt2", "lstm_lm"])
+def language_model(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
+    """Each of the two language models with its artifact; as `exported`."""
+    return exported_by_name(request.param)
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
+    """Each of the encoders with its artifact; as `exported`."""
+    return exported_by_name(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -109,21 +132,6 @@ def minilm() -> Path:
     if spec is None or spec.origin is None:
         pytest.skip("MiniLM's weights are not installed; run tests/setup")
     return Path(spec.origin).parent / "model"
-
-
-@pytest.fixture(scope="session")
-def exported_by_name(tmp_path_factory: pytest.TempPathFactory, _two_logical_cpus: None) -> Any:
-    """What `tests/export/artifacts.py` exports under a name, an `Exported`, once in a session."""
-    return functools.cache(lambda name: _export(name, tmp_path_factory))
-
-
-ENCODERS = ("classifier", "pair_classifier", "word_classifier", "masked_lm", "answerer", "embedder")
-
-
-@pytest.fixture(params=ENCODERS)
-def encoder(request: pytest.FixtureRequest, exported_by_name: Any) -> Any:
-    """Each of the encoders of `tests/export/artifacts.py` with its artifact; as `exported`."""
-    return exported_by_name(request.param)
 
 
 @pytest.fixture(scope="session")

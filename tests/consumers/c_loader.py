@@ -65,15 +65,20 @@ def run(
 
 
 def _cases(columns: list[list[Any]]) -> str:
-    """One row a line, tabs between; what would end a cell or a line is escaped."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, str):
-            return value.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n")
-        return " ".join(map(repr, value if isinstance(value, list) else [value]))
-
-    rows = [[cell(value) for value in row] for row in zip(*columns, strict=True)]
+    """One row a line, tabs between; what would end a text, a cell or a line is escaped."""
+    rows = [[_cell(value) for value in row] for row in zip(*columns, strict=True)]
     return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    values = _flat(value)
+    if not any(isinstance(one, str) for one in values):
+        return " ".join(map(repr, values))
+    return r"\0".join(one.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n") for one in values)
+
+
+def _flat(value: Any) -> list[Any]:
+    return [one for part in value for one in _flat(part)] if isinstance(value, list) else [value]
 
 
 def _package(name: str) -> Path:

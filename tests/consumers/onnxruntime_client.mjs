@@ -64,34 +64,35 @@ function answer(tokenizer, ids, endId) {
   return { token_ids, text: token_ids.length ? tokenizer.decode(token_ids, { skip_special_tokens: true }) : "" };
 }
 
+// The loop of a model card, for either kind of encoder-decoder: a token a step.
 async function greedyLoop(encoder, decoder, rows, maxLength) {
   const { input_ids, attention_mask } = inputs(rows, "int64", PAD);
-  const { last_hidden_state } = await encoder.run({ input_ids, attention_mask });
-  // Before the first step every past is empty, and the decoder ignores it: `use_cache_branch` is false.
+  const encoded = await encoder.run({ input_ids, attention_mask });
+  // What came out of a recurrent encoder as `present.*` is the first past. A Transformer's is empty before the first
+  // step, and ignored: `use_cache_branch` is false.
   let past = {};
   for (const { name, shape } of decoder.inputMetadata) {
-    if (name.startsWith("past_key_values.")) {
-      past[name] = new ort.Tensor("float32", new Float32Array(0), [rows.length, shape[1], 0, shape[3]]);
-    }
+    if (!name.startsWith("past_")) continue;
+    const empty = () => new ort.Tensor("float32", new Float32Array(0), [rows.length, shape[1], 0, shape[3]]);
+    past[name] = encoded[present(name)] ?? empty();
   }
   const found = rows.map(() => []);
   const ended = rows.map(() => false);
   let last = rows.map(() => START);
   for (let step = 0; step < maxLength; step++) {
-    const { logits, ...present } = await decoder.run({
+    const feed = {
       input_ids: new ort.Tensor("int64", BigInt64Array.from(last), [rows.length, 1]),
       encoder_attention_mask: attention_mask,
-      encoder_hidden_states: last_hidden_state,
+      encoder_hidden_states: encoded.last_hidden_state,
       use_cache_branch: new ort.Tensor("bool", Uint8Array.of(step > 0), [1]),
       ...past,
-    });
-    // What comes out as `present.*` goes in as `past_key_values.*` at the next step.
-    past = Object.fromEntries(
-      Object.entries(present).map(([name, value]) => [name.replace("present", "past_key_values"), value]),
-    );
+    };
+    const outputs = await decoder.run(Object.fromEntries(decoder.inputNames.map((name) => [name, feed[name]])));
+    // What comes out as `present.*` goes in as the past of the same name at the next step; the rest stays.
+    past = Object.fromEntries(Object.entries(past).map(([name, value]) => [name, outputs[present(name)] ?? value]));
     last = rows.map((_, row) => {
       if (ended[row]) return PAD;
-      const best = likeliest(logits, row, 0);
+      const best = likeliest(outputs.logits, row, 0);
       found[row].push(best);
       ended[row] = BigInt(best) === END;
       return BigInt(best);
@@ -99,6 +100,11 @@ async function greedyLoop(encoder, decoder, rows, maxLength) {
     if (ended.every(Boolean)) break;
   }
   return found;
+}
+
+// "past_key_values.0.decoder.key" -> "present.0.decoder.key"
+function present(name) {
+  return name.replace(/^past_[a-z_]+/, "present");
 }
 
 // The loop of a model card: padded prompts, then a token a step, with a mask that grows. A recurrent model takes
@@ -123,13 +129,12 @@ async function promptLoop(model, rows, maxLength, pad, end) {
     new ort.Tensor("int64", BigInt64Array.from(values.flat()), [values.length, values[0].length]);
   const found = rows.map(() => []);
   for (let step = 0; step < maxLength; step++) {
-    const { logits, ...present } = await model.run({
+    const { logits, ...outputs } = await model.run({
       input_ids: matrix(tokens),
       attention_mask: matrix(mask),
       ...past,
     });
-    const next = ([name]) => [name, present[name.replace(/^past_[a-z_]+/, "present")]];
-    past = Object.fromEntries(Object.entries(past).map(next));
+    past = Object.fromEntries(Object.keys(past).map((name) => [name, outputs[present(name)]]));
     // A row that has ended goes on with the others: `answer` drops what stands behind its end.
     tokens = rows.map((_, row) => [BigInt(likeliest(logits, row, last[row]))]);
     last = rows.map(() => 0);

@@ -1,7 +1,7 @@
 """An artifact opened by optimum and transformers, as their documentation says. Runs in the clients' environment.
 
 Request: `artifact` (folder), `task`, `texts`, `searches` (name -> arguments of `generate`), `card` (the Python code of
-its model card, whose output is answered under "card").
+its model card, whose output is answered under "card"). Of encoders: `task` and `models`, see `encoder`.
 """
 
 import contextlib
@@ -12,7 +12,15 @@ import sys
 from pathlib import Path
 
 import torch
-from optimum.onnxruntime import ORTModelForCausalLM, ORTModelForSeq2SeqLM
+from optimum.onnxruntime import (
+    ORTModelForCausalLM,
+    ORTModelForFeatureExtraction,
+    ORTModelForMaskedLM,
+    ORTModelForQuestionAnswering,
+    ORTModelForSeq2SeqLM,
+    ORTModelForSequenceClassification,
+    ORTModelForTokenClassification,
+)
 from transformers import AutoTokenizer, pipeline
 
 torch.set_num_threads(1)
@@ -70,12 +78,46 @@ def causal_lm(request):
     return answers
 
 
+ENCODERS = {
+    "text-classification": ORTModelForSequenceClassification,
+    "token-classification": ORTModelForTokenClassification,
+    "question-answering": ORTModelForQuestionAnswering,
+    "feature-extraction": ORTModelForFeatureExtraction,
+    "fill-mask": ORTModelForMaskedLM,
+}
+
+
+def encoder(request):
+    """For each model `inputs` and `outputs` of its class, by name, for all texts; and `pipeline`, for each text alone.
+
+    A model has `artifact`, `pipeline` (its task), `columns` (a list of texts, or two lists), `asked` (the same as the
+    pipeline takes one) and `arguments` (of the pipeline).
+    """
+    answers = []
+    for one in request["models"]:
+        model = ENCODERS[one["pipeline"]].from_pretrained(one["artifact"])
+        tokenizer = AutoTokenizer.from_pretrained(one["artifact"])
+        inputs = tokenizer(*one["columns"], padding=True, truncation=True, return_tensors="pt")
+        outputs = model(**inputs)
+        ask = pipeline(one["pipeline"], model=model, tokenizer=tokenizer)
+        answers.append(
+            {
+                "inputs": {name: value.tolist() for name, value in inputs.items()},
+                "outputs": {name: value.tolist() for name, value in outputs.items() if value is not None},
+                "pipeline": [ask(asked, **one["arguments"]) for asked in one["asked"]],
+            }
+        )
+    return answers
+
+
 # A new task adds its line.
-TASKS = {"seq2seq": seq2seq, "causal_lm": causal_lm}
+TASKS = {"seq2seq": seq2seq, "causal_lm": causal_lm, "encoder": encoder}
 
 request = json.load(sys.stdin)
 answers = TASKS[request["task"]](request)
-with contextlib.redirect_stdout(io.StringIO()) as output:
-    os.chdir(Path(request["artifact"]).parent)
-    exec(request["card"])
-print(json.dumps(answers | {"card": output.getvalue()}))
+if "card" in request:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        os.chdir(Path(request["artifact"]).parent)
+        exec(request["card"])
+    answers["card"] = output.getvalue()
+print(json.dumps(answers, default=float))  # some numbers are NumPy's

@@ -8,8 +8,9 @@
  *
  *   FOLDER    the version folder, with saved_model.pb
  *   CASES     a text file, one row of the batch a line, with tabs between: the text for each input, then the answer for
- *             each output, as text for strings, as decimals with blanks between for float tensors; in a text, \t, \n and
- *             \\ stand for tab, line end and backslash
+ *             each output: its texts with \0 between them, or its numbers with blanks between them, in the order of the
+ *             tensor; in a text, \t, \n and \\ stand for tab, line end and backslash. An answer may go on with empty
+ *             texts or zeros: what fills it up beside the longest row of all, and is not there beside shorter ones
  *   THREADS   at most 64
  *   REQUESTS  sent by each thread
  *
@@ -38,7 +39,13 @@ enum { MAX_THREADS = 64, MAX_ROWS = 256, MAX_COLUMNS = 8, MEMORY_SAMPLES = 50 };
 /* Another batch size sums in another order: 1e-3 of a score in nats, as in the export's own proof. */
 static const double TOLERANCE = 1e-3;
 
-static char *cells[MAX_ROWS][MAX_COLUMNS]; /* inputs, then expected outputs */
+/* Texts, each ended by a zero byte, or a text of numbers. */
+struct cell {
+  char *text;
+  char *end; /* behind the last zero byte */
+};
+
+static struct cell cells[MAX_ROWS][MAX_COLUMNS]; /* inputs, then expected outputs */
 static int num_rows, num_inputs, num_outputs, num_requests;
 static TF_Output inputs[MAX_COLUMNS], outputs[MAX_COLUMNS];
 static TF_Session *session;
@@ -59,14 +66,16 @@ static void check(const char *what, TF_Status *status) {
 
 /* ---- golden answers ---- */
 
-static void unescape(char *text) {
+static struct cell unescape(char *text) {
   char *to = text;
   for (const char *from = text; *from; from++) {
     if (*from != '\\') *to++ = *from;
     else if (*++from == 't') *to++ = '\t';
-    else *to++ = *from == 'n' ? '\n' : *from;
+    else if (*from == 'n') *to++ = '\n';
+    else *to++ = *from == '0' ? '\0' : *from;
   }
   *to = '\0';
+  return (struct cell){text, to + 1};
 }
 
 static void read_cases(const char *path) {
@@ -80,9 +89,9 @@ static void read_cases(const char *path) {
     if (line[length - 1] == '\n') line[length - 1] = '\0';
     char *rest = strdup(line);
     for (int column = 0; column < num_inputs + num_outputs; column++) {
-      cells[num_rows][column] = strsep(&rest, "\t"); /* unlike strtok, keeps empty cells: an empty text is a case */
-      if (!cells[num_rows][column]) fail("%s, row %d: fewer than %d columns", path, num_rows, column + 1);
-      unescape(cells[num_rows][column]);
+      char *text = strsep(&rest, "\t"); /* unlike strtok, keeps empty cells: an empty text is a case */
+      if (!text) fail("%s, row %d: fewer than %d columns", path, num_rows, column + 1);
+      cells[num_rows][column] = unescape(text);
     }
     if (rest) fail("%s, row %d: too many columns", path, num_rows);
     num_rows++;
@@ -95,7 +104,7 @@ static void read_cases(const char *path) {
 /* ---- tensors ---- */
 
 /* A request asks for `count` rows from `first` on, beginning anew behind the last. */
-static char *cell(int first, int row, int column) { return cells[(first + row) % num_rows][column]; }
+static struct cell cell(int first, int row, int column) { return cells[(first + row) % num_rows][column]; }
 
 static void free_strings(void *data, size_t length, void *unused) {
   (void)unused;
@@ -107,7 +116,7 @@ static void free_strings(void *data, size_t length, void *unused) {
 static TF_Tensor *make_strings(int first, int count, int column) {
   TF_TString *strings = malloc(count * sizeof *strings);
   for (int row = 0; row < count; row++) {
-    const char *text = cell(first, row, column);
+    const char *text = cell(first, row, column).text;
     TF_TString_Init(&strings[row]);
     TF_TString_Copy(&strings[row], text, strlen(text));
   }
@@ -117,29 +126,41 @@ static TF_Tensor *make_strings(int first, int count, int column) {
 
 static void check_strings(const TF_Tensor *tensor, int first, int count, int column) {
   const TF_TString *strings = TF_TensorData(tensor);
+  int64_t per_row = TF_TensorElementCount(tensor) / count;
   for (int row = 0; row < count; row++) {
-    const char *expected = cell(first, row, column);
-    size_t length = TF_TString_GetSize(&strings[row]);
-    const char *found = TF_TString_GetDataPointer(&strings[row]);
-    if (length != strlen(expected) || memcmp(found, expected, length))
-      fail("'%s' is answered with '%.*s' instead of '%s'", cell(first, row, 0), (int)length, found, expected);
+    struct cell expected = cell(first, row, column);
+    const char *asked = cell(first, row, 0).text;
+    for (int64_t i = 0; i < per_row; i++, strings++, expected.text += strlen(expected.text) + 1) {
+      if (expected.text == expected.end) fail("'%s': more than the %ld texts that are known", asked, (long)i);
+      size_t length = TF_TString_GetSize(strings);
+      const char *found = TF_TString_GetDataPointer(strings);
+      if (length != strlen(expected.text) || memcmp(found, expected.text, length))
+        fail("'%s' is answered with '%.*s' instead of '%s'", asked, (int)length, found, expected.text);
+    }
+    while (expected.text < expected.end)
+      if (*expected.text++) fail("'%s': '%s' is missing", asked, expected.text - 1);
   }
 }
 
-static void check_floats(const TF_Tensor *tensor, int first, int count, int column) {
-  const float *found = TF_TensorData(tensor);
-  int64_t per_row = TF_TensorElementCount(tensor) / count;
+static double number(const TF_Tensor *tensor, int64_t index) {
+  const void *data = TF_TensorData(tensor);
+  return TF_TensorType(tensor) == TF_FLOAT ? ((const float *)data)[index] : ((const int32_t *)data)[index];
+}
+
+static void check_numbers(const TF_Tensor *tensor, int first, int count, int column) {
+  double tolerance = TF_TensorType(tensor) == TF_FLOAT ? TOLERANCE : 0;
+  int64_t index = 0, per_row = TF_TensorElementCount(tensor) / count;
   for (int row = 0; row < count; row++) {
-    char *expected = cell(first, row, column);
-    for (int64_t i = 0; i < per_row; i++, found++) {
-      char *end;
-      double value = strtod(expected, &end);
+    char *expected = cell(first, row, column).text, *end;
+    const char *asked = cell(first, row, 0).text, *all = expected;
+    for (int64_t i = 0; i < per_row; i++, index++) {
+      double found = number(tensor, index), value = strtod(expected, &end);
       /* Negated, so that a NaN fails too. */
-      if (end == expected || !(fabs(*found - value) <= TOLERANCE))
-        fail("'%s': %.7g instead of '%s'", cell(first, row, 0), *found, cell(first, row, column));
+      if (end == expected || !(fabs(found - value) <= tolerance)) fail("'%s': %.9g instead of '%s'", asked, found, all);
       expected = end;
     }
-    if (*expected) fail("'%s': fewer numbers than '%s'", cell(first, row, 0), cell(first, row, column));
+    while (strtod(expected, &end) == 0 && end != expected) expected = end;
+    if (*expected) fail("'%s': fewer numbers than '%s'", asked, all);
   }
 }
 
@@ -147,10 +168,10 @@ static void check_output(const TF_Tensor *tensor, int first, int count, int colu
   if (TF_NumDims(tensor) < 1 || TF_Dim(tensor, 0) != count) fail("output %d does not have %d rows", column, count);
   if (TF_TensorType(tensor) == TF_STRING)
     check_strings(tensor, first, count, column);
-  else if (TF_TensorType(tensor) == TF_FLOAT)
-    check_floats(tensor, first, count, column);
+  else if (TF_TensorType(tensor) == TF_FLOAT || TF_TensorType(tensor) == TF_INT32)
+    check_numbers(tensor, first, count, column);
   else
-    fail("output %d is neither text nor float32", column);
+    fail("output %d is neither text, float32 nor int32", column);
 }
 
 /* ---- requests ---- */

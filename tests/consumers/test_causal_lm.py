@@ -3,26 +3,19 @@
 A recurrent model has no counterpart at Hugging Face: there its tokenizer alone opens, and ONNX Runtime runs its graphs.
 """
 
-import json
 import os
 
 import numpy as np
 import pytest
 
-from tests.consumers import c_loader
 from tests.consumers.clients import ask, card_code, expected
-from tests.export.fake_tf_serving import FakeServer, grpc_address, rest
-from tests.export.test_serving_kit import COMMANDS, assert_answer, call, read_json, run_grpc_client
 from tests.tolerances import tolerance
-from tfzoo.export.tokenizer_vectors import read_vectors
-from tfzoo.text import conformance
 
 pytestmark = pytest.mark.xdist_group("language_models")
 
 GREEDY = {"temperature": 0.0, "stop": ()}
 # Hugging Face's length penalty is another formula; at 0 there is none.
 BEAM = {"num_beams": 4, "num_return_sequences": 4, "length_penalty": 0.0}
-THREADS, REQUESTS = 8, 25
 
 
 def fitting(exported):
@@ -140,72 +133,3 @@ def test_the_loop_of_the_model_card_in_plain_python(language_model):
     codes = [card_code(language_model, "tokenizers", text) for text in texts]
     printed = ask("card_client.py", {"artifact": os.fspath(language_model.directory), "codes": codes})
     assert printed == [f"{answer}\n" for answer in language_model.runtimes["keras"](texts, **GREEDY)]
-
-
-@pytest.mark.parametrize("client", ["tokenizers_client.py", "tokenizers_client.mjs"])
-def test_others_tokenize_as_the_vectors_say(language_model, client):
-    """The artifact's own tokenizer_vectors.json; where readers are known to differ is what it says itself."""
-    vectors = read_vectors(language_model.directory)["tokenizer.json"]
-    (answer,) = ask(
-        client,
-        {
-            "tokenizers": [
-                {
-                    "folder": os.fspath(language_model.directory),
-                    "texts": [vector["text"] for vector in vectors["encode"]],
-                    "sequences": [vector["ids"] for vector in vectors["decode"]],
-                }
-            ]
-        },
-    )
-    reader = {"py": "tokenizers", "mjs": "transformers.js"}[client.rpartition(".")[2]]
-    known = {group for group, one in conformance.KNOWN_DIFFERENCES.items() if reader in one["readers"]}
-    differing = [
-        vector
-        for vector, found in zip(vectors["encode"], answer["ids"], strict=True)
-        if found != vector["ids"] and vector["group"] not in known
-    ]
-    differing += [
-        vector
-        for vector, found in zip(vectors["decode"], answer["texts"], strict=True)
-        if found != vector["text"] and vector["group"] not in known
-    ]
-    assert differing == []
-    assert len(answer["ids"]) > 200
-
-
-def test_a_c_program_gets_the_golden_answers_from_eight_threads(language_model, serving_client, tmp_path):
-    found = c_loader.run(serving_client, language_model.directory, tmp_path, threads=THREADS, requests=REQUESTS)
-    assert found.returncode == 0, found.stderr
-    report = json.loads(found.stdout)
-    assert report["requests"] == THREADS * REQUESTS
-    assert report["rows"] >= report["requests"]
-    cases = (tmp_path / "cases.tsv").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    assert [case.split("\t")[0] for case in cases] == language_model.manifest["golden"]["texts"]
-
-
-@pytest.fixture(scope="module")
-def server(language_model):
-    fake = FakeServer(language_model.manifest["name"], language_model.directory / "1")
-    yield fake
-    fake.session.close()
-
-
-@pytest.mark.parametrize("kind", COMMANDS)
-def test_a_rest_client_prints_the_golden_answer(language_model, server, kind):
-    with rest(server) as url:
-        found = call(kind, language_model, url)
-        assert found.returncode == 0, found.stderr
-        assert_answer(json.loads(found.stdout), read_json(language_model, "response.json"))
-        if kind != "curl":
-            prompts = ["two\twords", "Ünknown ✓ \"quoted\" 'text'", ""]
-            found = call(kind, language_model, url, *prompts)
-            assert json.loads(found.stdout)["outputs"]["outputs"] == language_model.runtimes["keras"](prompts)
-
-
-def test_the_grpc_client_prints_the_golden_answer(language_model, server, monkeypatch, capsys):
-    with grpc_address(server) as address:
-        found = run_grpc_client(language_model, address, monkeypatch, capsys)
-        assert_answer(found, read_json(language_model, "response.json"))
-        found = run_grpc_client(language_model, address, monkeypatch, capsys, "two\twords")
-        assert found["outputs"]["outputs"] == language_model.runtimes["keras"](["two\twords"])

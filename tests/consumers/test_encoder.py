@@ -12,6 +12,7 @@ import pytest
 from tests.consumers.clients import ask, card_code
 from tests.export.artifacts import S_MAX, SENTENCES
 from tests.tolerances import tolerance
+from tfzoo.runtime.onnx_names import ENCODER_INPUTS
 from tfzoo.runtime.tasks import encode_segments
 
 pytestmark = pytest.mark.xdist_group("encoders")
@@ -19,56 +20,112 @@ pytestmark = pytest.mark.xdist_group("encoders")
 TEXTS = [*SENTENCES, 'dogs, "quoted" Ünïcode 漢字!', "a"]
 
 
-def transformers_js(exported, pipeline, texts, **options):
-    request = {"task": "encoder", "artifact": os.fspath(exported.directory), "pipeline": pipeline}
-    return ask("transformers_client.mjs", request | {"texts": texts, "options": options})
+# Name -> the task of Hugging Face's pipeline, what it is asked besides in either language, and the texts. It answers
+# from contexts that one window holds, for it scores a start and an end each for itself, over the whole input.
+PIPELINES = {
+    "classifier": ("text-classification", {"top_k": 3}, TEXTS),
+    "pair_classifier": ("text-classification", {"top_k": 4}, [(text, SENTENCES[1]) for text in TEXTS]),
+    "word_classifier": ("token-classification", {"ignore_labels": []}, ["the old dog runs", "green hill and far away"]),
+    "masked_lm": ("fill-mask", {"top_k": 5}, ["the [MASK] runs", "old men and the [MASK]"]),
+    "answerer": (
+        "question-answering",
+        {"max_answer_len": 7},
+        [("who runs?", SENTENCES[0]), ("where?", SENTENCES[2]), ("old men", SENTENCES[1])],
+    ),
+    "embedder": ("feature-extraction", {}, TEXTS),
+}
 
 
 def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance("onnx_logits"))
 
 
-def test_transformers_js_classifies(exported_by_name):
-    classifier = exported_by_name("classifier")
-    found = transformers_js(classifier, "text-classification", TEXTS, top_k=3)
-    for answer, expected in zip(found, classifier.predictor.answer(TEXTS), strict=True):
-        assert [one["label"] for one in answer] == expected["labels"]
-        close([one["score"] for one in answer], expected["scores"])
+def assert_answers(name, exported, answers):
+    """What a pipeline answered to each of the texts is what Keras answers."""
+    task, _, texts = PIPELINES[name]
+    for found, expected in zip(answers, exported.predictor.answer(texts), strict=True):
+        match task:
+            case "text-classification":
+                assert [one["label"] for one in found] == expected["labels"]
+                close([one["score"] for one in found], expected["scores"])
+            case "token-classification":  # it labels each piece; a word has the label of its first one
+                firsts = [one for one in found if not one["word"].startswith("##")]
+                assert [one["entity"] for one in firsts] == expected["labels"]
+                close([one["score"] for one in firsts], expected["scores"])
+            case "fill-mask":
+                close([one["score"] for one in found], expected["scores"][0])
+                assert [one["token_str"] for one in found] == expected["tokens"][0]
+            case "question-answering":
+                assert found["answer"].removeprefix("##") == expected["output"]  # "##" goes on a word
+            case "feature-extraction":
+                close(found, expected["output"])
 
 
-def test_transformers_js_tags_words(exported_by_name):
-    """It labels each piece; a word has the label of its first one, and O is left out there."""
-    tagger = exported_by_name("word_classifier")
-    texts = ["the old dog runs", "green hill and far away"]
-    found = transformers_js(tagger, "token-classification", texts, ignore_labels=[])
-    for answer, expected in zip(found, tagger.predictor.answer(texts), strict=True):
-        firsts = [one for one in answer if not one["word"].startswith("##")]
-        assert [one["entity"] for one in firsts] == expected["labels"]
-        close([one["score"] for one in firsts], expected["scores"])
+@pytest.mark.parametrize("name", [name for name in PIPELINES if name != "pair_classifier"])  # it takes no pairs
+def test_a_pipeline_of_transformers_js_answers_as_keras_does(exported_by_name, name):
+    exported = exported_by_name(name)
+    task, options, texts = PIPELINES[name]
+    if task == "feature-extraction":
+        options = {"pooling": "mean", "normalize": True}
+    request = {"task": "encoder", "artifact": os.fspath(exported.directory), "pipeline": task}
+    assert_answers(name, exported, ask("transformers_client.mjs", request | {"texts": texts, "options": options}))
 
 
-def test_transformers_js_fills_masks(exported_by_name):
-    masked_lm = exported_by_name("masked_lm")
-    texts = ["the [MASK] runs", "old men and the [MASK]"]
-    found = transformers_js(masked_lm, "fill-mask", texts, top_k=5)
-    for answer, expected in zip(found, masked_lm.predictor.answer(texts), strict=True):
-        close([one["score"] for one in answer], expected["scores"][0])
-        assert [one["token_str"] for one in answer] == expected["tokens"][0]
+@pytest.fixture(scope="module")
+def optimum(exported_by_name):
+    """By name, what optimum's class and transformers' pipeline make of each encoder; one process for all."""
+    models = []
+    for name, (task, options, texts) in PIPELINES.items():
+        if task == "question-answering":
+            asked = [{"question": question, "context": context} for question, context in texts]
+            options = options | {"align_to_words": False}
+        else:
+            options = options | ({"truncation": True} if task == "text-classification" else {})
+            asked = [text if isinstance(text, str) else {"text": text[0], "text_pair": text[1]} for text in texts]
+        columns = [texts] if isinstance(texts[0], str) else [*zip(*texts, strict=True)]
+        artifact = os.fspath(exported_by_name(name).directory)
+        models.append(
+            {"artifact": artifact, "pipeline": task, "columns": columns, "asked": asked, "arguments": options}
+        )
+    return dict(zip(PIPELINES, ask("optimum_client.py", {"task": "encoder", "models": models}), strict=True))
 
 
-def test_transformers_js_gives_the_vectors(exported_by_name):
-    embedder = exported_by_name("embedder")
-    found = transformers_js(embedder, "feature-extraction", TEXTS, pooling="mean", normalize=True)
-    close(found, embedder.predictor(TEXTS))
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_class_of_optimum_computes_what_keras_does(exported_by_name, optimum, name):
+    """All texts in one padded batch, on the ids of transformers' tokenizer."""
+    exported = exported_by_name(name)
+    inputs = {ours: np.array(optimum[name]["inputs"][theirs], np.int32) for ours, theirs in ENCODER_INPUTS.items()}
+    mask = inputs["padding_mask"] == 1
+    assert not mask.all()
+    outputs = {output: np.array(value) for output, value in optimum[name]["outputs"].items()}
+    expected = exported.predictor.backend.logits(inputs)
+    limit = tolerance("onnx_logits") * max(1, np.abs(expected).max())
+    match PIPELINES[name][0]:
+        case "text-classification":
+            (found,) = outputs.values()
+        case "feature-extraction":
+            found = mean_direction(outputs["last_hidden_state"], mask)
+        case "question-answering":
+            found = np.stack([outputs["start_logits"], outputs["end_logits"]], axis=1)
+            found, expected = (np.where(mask[:, np.newaxis], one, 0) for one in (found, expected))
+        case _:
+            (found,) = outputs.values()
+            found, expected = found[mask], expected[mask]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=limit)
 
 
-def test_transformers_js_answers_questions(exported_by_name):
-    """Of contexts that one window holds; it scores a start and an end each for itself, over the whole input."""
-    answerer = exported_by_name("answerer")
-    pairs = [("who runs?", SENTENCES[0]), ("where?", SENTENCES[2]), ("old men", SENTENCES[1])]
-    found = transformers_js(answerer, "question-answering", pairs, max_answer_len=7)
-    expected = answerer.predictor(pairs)
-    assert [one["answer"].removeprefix("##") for one in found] == expected  # "##" goes on a word
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipeline_of_transformers_answers_as_keras_does(exported_by_name, optimum, name):
+    answers = optimum[name]["pipeline"]
+    if name == "embedder":  # it gives the vectors of the pieces, a text at a time
+        answers = [mean_direction(np.array(one), np.ones([1, len(one[0])]))[0] for one in answers]
+    assert_answers(name, exported_by_name(name), answers)
+
+
+def mean_direction(states, mask):
+    """(B, T, D) -> (B, D): the mean over what a mask says is real, at length 1."""
+    sums = (states * mask[:, :, np.newaxis]).sum(axis=1)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("name", ["classifier", "answerer"])

@@ -65,6 +65,11 @@ def set_number(page, name, value):
 
 
 def test_answers_and_probabilities_equal_keras_and_onnx(page, exported):
+    check_answers(page, exported)
+
+
+def check_answers(page, exported):
+    """Greedy search and beams, by a click and by a key."""
     assert page.run("return self.crossOriginIsolated")  # else the browser gives no threads
     onnx, keras = exported.runtimes["onnx"], exported.runtimes["keras"]
     for num_beams in (1, 3):

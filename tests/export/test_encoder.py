@@ -3,7 +3,6 @@
 import json
 import re
 
-import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,7 +11,6 @@ import tensorflow as tf
 import tokenizers
 
 from tests.export.artifacts import S_MAX, SENTENCES, random_model
-from tests.export.fake_tf_serving import FakeServer
 from tests.tolerances import tolerance
 from tfzoo.errors import UsageError
 from tfzoo.export import warm_up
@@ -331,45 +329,11 @@ def test_the_known_differences_of_word_pieces_are_said(encoder):
 # ---- serving kit ----
 
 
-def test_the_requests_are_described_and_answered(encoder):
-    """Each example of the description, by a stand-in for the server, whose rules of JSON are its own."""
-    description = read_json(encoder, "serving/openapi.json")
-    base = f"/v1/models/{encoder.manifest['name']}"
-    server = FakeServer(encoder.manifest["name"], encoder.directory / "1")
-    paths = [f"{base}:predict"] + ([f"{base}:classify"] if encoder.model.task == "text_classification" else [])
-    assert [path for path in description["paths"] if ":" in path] == paths
-    for path in paths:
-        operation = description["paths"][path]["post"]
-        asked = operation["requestBody"]["content"]["application/json"]
-        answered = operation["responses"]["200"]["content"]["application/json"]
-        if "examples" in asked:
-            cases = [
-                (example["value"], answered["examples"][key]["value"]) for key, example in asked["examples"].items()
-            ]
-            assert len(cases) == 6  # by column and by row
-        else:
-            cases = [(asked["example"], answered["example"])]
-        for body, expected in cases:
-            found = server.predict_json(body) if path.endswith("predict") else server.classify_json(body)
-            for value, schema in ((body, asked["schema"]), (found, answered["schema"])):
-                jsonschema.Draft202012Validator(schema | {"components": description["components"]}).validate(value)
-            assert_close(found, expected)
-    server.session.close()
-
-
 def test_the_warm_up_asks_each_signature(encoder):
     asked = {signature for signature, _ in warm_up.read_warm_up(encoder.directory / "1")}
     assert asked == encoder.manifest["saved_model"]["signatures"].keys()
     serving = encoder.manifest["proof"]["saved_model"]["serving"]
     assert serving["num_warm_up_requests"] == 2 * len(asked)
-
-
-def test_triton_gets_the_one_graph(encoder):
-    text = (encoder.directory / "serving/triton/config.pbtxt").read_text(encoding="utf-8")
-    assert 'name: "input_ids" data_type: TYPE_INT64 dims: [-1] }' in text
-    assert "onnx/model.onnx:/models/" in text
-    for path in (encoder.directory / "serving").rglob("*"):
-        assert path.is_dir() or not re.search(r"\{\{\w+\}\}", path.read_text(encoding="utf-8")), path
 
 
 PIPELINES = {

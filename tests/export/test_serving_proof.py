@@ -5,9 +5,11 @@ import shutil
 import threading
 import time
 
+import keras
 import pytest
 import tensorflow as tf
 
+from tests.export.test_serving_rules import FAULTY, FLOATS, TEXT, write
 from tfzoo.errors import ArtifactMismatch
 from tfzoo.export import exporter, saved_model, serving_rules, warm_up
 from tfzoo.export import manifest as manifests
@@ -51,6 +53,57 @@ def test_request_and_warm_up_are_replayed(separate_vocabularies, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     seal(artifact)
     with pytest.raises(ArtifactMismatch, match="tf_serving_warmup_requests: record 9 is damaged .*truncated"):
+        verify(artifact)
+
+
+def unrestored(source):
+    return {"outputs": source, "scores": LAYER(tf.ones([tf.shape(source)[0], 3]))[:, 0]}
+
+
+def latin_1(source):
+    return {"outputs": tf.strings.join([source, b"\xff"]), "scores": tf.ones([tf.shape(source)[0]])}
+
+
+def compiled(x):
+    return {"y": x + 1}
+
+
+LAYER = keras.layers.Dense(1)
+BROKEN = {
+    "variables that do not restore": (unrestored, [TEXT], {"layer": LAYER}, "reads what is not restored"),
+    "a compiled signature": (compiled, [FLOATS], {"jit_compile": True}, "compiled with XLA"),
+    "output that is not UTF-8": (latin_1, [TEXT], {}, "'outputs' holds bytes that are not UTF-8"),
+    **{name: (*FAULTY[name][:2], {}, FAULTY[name][2]) for name in FAULTY},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_verify_finds_a_saved_model_that_breaks_a_rule(separate_vocabularies, tmp_path, name):
+    """Its digests are right, and Python loads it: the rule alone stands between it and a server."""
+    function, specs, objects, message = BROKEN[name]
+    LAYER.build((None, 3))
+    artifact = separate_vocabularies.copy(tmp_path / "model")
+    shutil.move(artifact / "1/assets.extra", tmp_path / "assets.extra")
+    shutil.rmtree(artifact / "1")
+    write(artifact, function, *specs, **objects)
+    shutil.move(tmp_path / "assets.extra", artifact / "1/assets.extra")
+    seal(artifact)
+    with pytest.raises(ArtifactMismatch, match=message):
+        verify(artifact)
+
+
+def test_verify_finds_a_bad_warm_up_record_and_a_version_in_pieces(separate_vocabularies, tmp_path):
+    artifact = separate_vocabularies.copy(tmp_path / "model")
+    whole = (artifact / "1" / warm_up.PATH).read_bytes()
+    with tf.io.TFRecordWriter(str(artifact / "1" / warm_up.PATH)) as writer:
+        writer.write(b"\xff\xff\xff")
+    seal(artifact)
+    with pytest.raises(ArtifactMismatch, match="tf_serving_warmup_requests: record 0 is damaged"):
+        verify(artifact)
+    (artifact / "1" / warm_up.PATH).write_bytes(whole)
+    (artifact / "1/variables/variables.index").unlink()
+    seal(artifact)
+    with pytest.raises(ArtifactMismatch, match="its SavedModel does not load"):
         verify(artifact)
 
 

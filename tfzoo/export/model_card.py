@@ -186,7 +186,46 @@ Hugging Face's model classes have no such architecture; its tokenizer opens ther
 
 
 def _recurrent_encoder_decoder(manifest: dict[str, Any]) -> str:
-    return """
+    """The loop as Python, with the inputs that this decoder has."""
+    name = manifest["name"]
+    if "tokenizer.json" in manifest["tokenizers"]:
+        tokenizers = f"""source = target = Tokenizer.from_file("{name}/tokenizer.json")"""
+    else:
+        tokenizers = f"""source = Tokenizer.from_file("{name}/source/tokenizer.json")
+target = Tokenizer.from_file("{name}/target/tokenizer.json")"""
+    mask = "encoder_attention_mask"
+    masked = f', "{mask}": mask' if mask in manifest["onnx"][onnx_names.DECODER]["inputs"] else ""
+    return f"""```python
+import json
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+with open("{name}/config.json") as file:
+    config = json.load(file)
+{tokenizers}
+encoder = onnxruntime.InferenceSession("{name}/{onnx_names.ENCODER}")
+decoder = onnxruntime.InferenceSession("{name}/{onnx_names.DECODER}")
+
+
+def run(graph, feed):
+    return dict(zip([value.name for value in graph.get_outputs()], graph.run(None, feed)))
+
+
+token_ids = source.encode("...").ids  # at most {manifest["max_length"]}, the end token included
+mask = np.ones([1, len(token_ids)], np.int64)
+found = run(encoder, {{"input_ids": np.array([token_ids]), "attention_mask": mask}})
+names = [value.name for value in decoder.get_inputs() if value.name.startswith("past_")]
+past = {{name: found["present." + name.split(".", 1)[1]] for name in names}}
+answer = [config["decoder_start_token_id"]]
+while len(answer) <= {manifest["decoding"]["max_length"]} and answer[-1] != config["eos_token_id"]:
+    found = run(decoder, {{"input_ids": np.array([answer[-1:]]){masked}, **past}})
+    past = {{name: found.get("present." + name.split(".", 1)[1], value) for name, value in past.items()}}
+    answer.append(int(found["logits"][0, -1].argmax()))
+print(target.decode(answer))
+```
+
 Hugging Face's model classes have no such architecture; its tokenizers open there, by each `tokenizer.json`.
 `tokenizer_vectors.json` holds texts with their ids for a tokenizer of your own, and says where they are known to
 differ.

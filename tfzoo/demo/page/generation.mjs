@@ -86,32 +86,40 @@ function promptIds({ source, manifest }, text, maxLength) {
 
 async function targetLogits(model, ids, answer) {
   // The worker takes a tensor's memory away with it: none is given to it twice.
-  const { last_hidden_state } = await model.sessions[ENCODER].run(inputs(ids, "int64"));
-  const { logits } = await model.sessions[DECODER].run({
+  const encoded = await model.sessions[ENCODER].run(inputs(ids, "int64"));
+  const graph = model.manifest.onnx[DECODER];
+  const feed = {
     input_ids: row([model.target.startId, ...answer.slice(0, -1)], "int64"),
     encoder_attention_mask: inputs(ids, "int64").attention_mask,
-    encoder_hidden_states: last_hidden_state,
+    encoder_hidden_states: encoded.last_hidden_state,
     use_cache_branch: new ort.Tensor("bool", [false], [1]),
-    ...noPast(model.manifest.onnx[DECODER]),
-  });
+    ...firstPast(graph, encoded),
+  };
+  const read = Object.keys(graph.inputs).map((name) => [name, feed[name]]);
+  const { logits } = await model.sessions[DECODER].run(Object.fromEntries(read));
   return { data: logits.data, size: logits.dims[2], first: 0 };
 }
 
 async function continuationLogits(model, ids, answer) {
   const { logits } = await model.sessions[MODEL].run({
     ...inputs([...ids, ...answer.slice(0, -1)], "int64"),
-    ...noPast(model.manifest.onnx[MODEL]),
+    ...firstPast(model.manifest.onnx[MODEL]),
   });
   return { data: logits.data, size: logits.dims[2], first: ids.length - 1 };
 }
 
-/** The state before the first token: keys and values of length 0, recurrent states of zeros. */
-function noPast(graph) {
+/**
+ * The state before the first token: what a recurrent encoder gives as `present.*`; else keys and values of length 0, and
+ * recurrent states of zeros.
+ */
+function firstPast(graph, encoded = {}) {
   const past = {};
   for (const [name, { shape }] of Object.entries(graph.inputs)) {
     if (!name.startsWith("past_")) continue;
     const sizes = [1, ...shape.slice(1).map((size) => (typeof size === "number" ? size : 0))];
-    past[name] = new ort.Tensor("float32", new Float32Array(sizes.reduce((left, right) => left * right)), sizes);
+    past[name] =
+      encoded[name.replace(/^past_[a-z_]+/, "present")] ??
+      new ort.Tensor("float32", new Float32Array(sizes.reduce((left, right) => left * right)), sizes);
   }
   return past;
 }
