@@ -81,7 +81,8 @@ BROKEN = {
 def test_verify_finds_a_saved_model_that_breaks_a_rule(separate_vocabularies, tmp_path, name):
     """Its digests are right, and Python loads it: the rule alone stands between it and a server."""
     function, specs, objects, message = BROKEN[name]
-    LAYER.build((None, 3))
+    if not LAYER.built:  # not where the module is imported: nothing may compute before the CPU is split
+        LAYER.build((None, 3))
     artifact = separate_vocabularies.copy(tmp_path / "model")
     shutil.move(artifact / "1/assets.extra", tmp_path / "assets.extra")
     shutil.rmtree(artifact / "1")
