@@ -108,7 +108,7 @@ def table():
 @pytest.mark.parametrize(("field", "strategy", "cell"), table())
 def test_what_the_table_refuses_is_refused(field, strategy, cell):
     name, _, value = field.removeprefix("training.").partition("=")
-    changes = {name: value or {"ema_decay": 0.5}.get(name, True)}
+    changes = {name: value or {"ema_decay": 0.5, "accumulation_steps": 2}.get(name, True)}
     precision = keras.DTypePolicy(value or "float32")
     model = types.SimpleNamespace(distribute_strategy=STRATEGIES[strategy](), dtype_policy=precision)
     words = cell.removeprefix("refused: ")
