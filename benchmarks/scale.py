@@ -4,8 +4,10 @@
 
 The model, the batches and the number of updates are the same throughout; each device computes with one thread, so that
 two of them have the two cores of this machine as one of two threads has. Numbers are those of the run's own records:
-the first, which holds the tracing of the graph, is left out. Memory is the largest of each process, and counts
-TensorFlow itself. Several machines are not measured: what their network costs, nobody here knows.
+the first, which holds the tracing of the graph, is left out. Processor time of the same records is given besides, which
+is what the work costs on a machine that others use too; of two processes it is twice that of the first. Memory is the
+largest of each process, and counts TensorFlow itself. Several machines are not measured: what their network costs,
+nobody here knows.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "settings": {name: _run(name, given) for name in SETTINGS},
     }
     for name, found in results["settings"].items():
-        print(f"{name}: {found['tokens_per_second']:.0f} tokens/s, {found['peak_megabytes']} MB")
+        print(
+            f"{name}: {found['tokens_per_second']:.0f} tokens/s, "
+            f"{found['processor_seconds_per_1000_tokens']:.2f} processor seconds per 1,000 tokens, "
+            f"{found['peak_megabytes']} MB"
+        )
     recording.write(options.output, "benchmarks.scale", arguments, results)
 
 
@@ -87,6 +94,7 @@ def _run(name: str, given: Sequence[str]) -> dict[str, Any]:
     return {
         "tokens_per_second": max(measured[0]["tokens_per_second"]),
         "of_each_record": measured[0]["tokens_per_second"],
+        "processor_seconds_per_1000_tokens": num_processes * measured[0]["processor_seconds_per_1000_tokens"],
         "peak_megabytes": [one["peak_megabytes"] for one in measured],
         "final_loss": measured[0]["loss"],
     }
@@ -131,9 +139,20 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         warmup_steps=10,
         label_smoothing=0.0,
     )
-    history = fit(model, lambda start: dataset, training, options.run_dir, verbose=0)
+    processor: list[float] = []
+    history = fit(
+        model,
+        lambda start: dataset,
+        training,
+        options.run_dir,
+        on_checkpoint=lambda: processor.append(time.process_time()),
+        verbose=0,
+    )
+    num_tokens = options.batch_size * options.length * options.steps * options.records
     return {
         "tokens_per_second": [record["tokens_per_second"] for record in history[1:]],
+        # The first process alone is told of checkpoints.
+        "processor_seconds_per_1000_tokens": 1000 * (processor[-1] - processor[0]) / num_tokens if processor else None,
         "loss": history[-1]["loss"],
         # Linux counts in kibibytes.
         "peak_megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),

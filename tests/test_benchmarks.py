@@ -114,6 +114,7 @@ def test_scale_measures_records_but_the_first(tmp_path, capsys):
     assert history[1]["tokens_per_second"] == pytest.approx(3 * 5 / history[1]["seconds"])
     assert found["loss"] == history[-1]["loss"]
     assert found["peak_megabytes"] > 100
+    assert 0 < found["processor_seconds_per_1000_tokens"] < 1000
 
 
 def test_text_to_text_scores_runs_and_their_checkpoints(trained, tmp_path, capsys):

@@ -20,6 +20,8 @@ from tfzoo.training.optimizers import build_optimizer
 def test_a_training_step_compiles_and_learns(family):
     keras.utils.set_random_seed(1)
     model = families.FAMILIES[family].model(0.1)
+    # As `fit` does where `jit_compile` is asked for.
+    model.supports_jit = True
     trained_for = objective(model)
     model.compile(
         # AdamW with clipping; the rate is its highest at first.
