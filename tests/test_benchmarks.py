@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import tfzoo
-from benchmarks import decode, scale, text_to_text, train
+from benchmarks import decode, prepare, scale, text_to_text, train
 from tests.tiny_run import NUM_TRAINED
+from tfzoo.cli.main import main
 from tfzoo.errors import UsageError
 from tfzoo.recipes import override
 from tfzoo.runtime.predictor import Hypotheses
@@ -143,3 +144,17 @@ def test_text_to_text_is_for_text_to_text(monkeypatch):
     monkeypatch.setattr(text_to_text.runs, "Run", lambda path: type("Run", (), {"task": "causal_lm"}))
     with pytest.raises(UsageError, match="must be that of a text-to-text model; x is for 'causal_lm'"):
         text_to_text.main(["--run=x", "--data=sample:cmudict:test", "--output=x.json"])
+
+
+def test_prepare_makes_what_plain_python_makes_and_is_timed(tmp_path, monkeypatch):
+    """In one process; the script starts others."""
+    monkeypatch.setattr(prepare, "in_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(prepare.subprocess, "run", lambda command, check: main([*command[3:]]))
+    monkeypatch.setattr(prepare, "measured", lambda megabytes, run: (run(), {"megabytes": megabytes}))
+    output = tmp_path / "prepare.json"
+    prepare.main(["speed", "--megabytes=0.01", "--num_workers", "1", f"--folder={tmp_path}", f"--output={output}"])
+    results = read_results(output)["results"]
+    assert results["same_examples"]
+    assert results["plain_python"] == results["prepare_1"]
+    assert 0.01 <= results["megabytes"] < 0.2
+    assert [path.name for path in tmp_path.iterdir()] == ["prepare.json"]

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "first_run": ["quickstart"],
+        "preparation": ["prepare"],
         "runs": ["evaluate", "export_run", "load", "predict", "score_pairs", "train", "verify"],
         "training": ["losses", "optimizers"],
         "zoo": ["recipe"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,11 @@ from tfzoo.data.config import CausalLmDataConfig, DataConfig
 from tfzoo.data.corpus import read_pairs
 from tfzoo.data.labelled import read_labelled, read_words, text_labels, word_labels
 from tfzoo.data.pairs import FIELDS
+from tfzoo.data.prepared import RECIPE, Prepared, open_prepared, prepared_directory
 from tfzoo.data.sharding import Shard
 from tfzoo.data.sources import read
-from tfzoo.errors import RecipeError
-from tfzoo.recipes.recipe import Recipe
+from tfzoo.errors import RecipeError, UsageError
+from tfzoo.recipes.recipe import Recipe, from_json
 from tfzoo.text import TokenizerPair
 from tfzoo.text.special_tokens import BERT_MASK
 
@@ -52,26 +54,31 @@ def training_batches(
         recipe: with its data, and the labels in it.
         tokenizer: of the run.
         start_step: batches to skip.
-        shard: the devices that they are for; all processes' shares are the batches of one device.
+        shard: the devices that they are for; all processes' shares are the batches of one device. Of a prepared corpus,
+            each share is read in parts of its own.
         static_shapes: whether batches have one of a few shapes, for TPUs.
 
     Raises:
         RecipeError: they cannot have.
+        UsageError: a prepared corpus that was made otherwise than the recipe says.
     """
-    options: dict[str, Any] = {"seed": recipe.data.seed, "repeat": True, "start_step": start_step}
+    data = recipe.data
+    options: dict[str, Any] = {"seed": data.seed, "repeat": True, "start_step": start_step}
     if recipe.task == "text_classification":
-        options["class_weights"] = recipe.data.class_weights  # type: ignore[union-attr]  # by the task
+        options["class_weights"] = data.class_weights  # type: ignore[union-attr]  # by the task
     if recipe.task == "seq2seq":
-        options["temperature"] = recipe.data.temperature  # type: ignore[union-attr]
-        if static_shapes:
-            options["static_shapes"] = True
-    batches = _BATCHES[recipe.task](recipe, recipe.data.train, tokenizer, options)
+        options["temperature"] = data.temperature  # type: ignore[union-attr]
+    if isinstance(data, (DataConfig, CausalLmDataConfig)) and not _learns_answers(recipe):
+        options |= {"static_shapes": static_shapes or data.static_shapes, "deterministic": data.deterministic}
+    if is_prepared(data.train):
+        options["shard"] = shard
+    batches = _BATCHES[recipe.task](recipe, data.train, tokenizer, options)
     if static_shapes and recipe.task != "seq2seq" and not _is_static(batches):
         raise RecipeError(
             f"TPUs need batches of few shapes, which {recipe.task!r} does not make from this data; received "
             f"{batches.element_spec}. Use another strategy."
         )
-    return shard.batches(batches)
+    return batches if "shard" in options else shard.batches(batches)
 
 
 def _is_static(dataset: tf.data.Dataset) -> bool:
@@ -95,6 +102,45 @@ def validation_batches(recipe: Recipe, tokenizer: TokenizerPair) -> tf.data.Data
             cleaning=data.cleaning,
         )
     return _BATCHES[recipe.task](recipe, data.validation, tokenizer, {"seed": data.seed, "shuffle": False})
+
+
+def is_prepared(specs: Specs) -> bool:
+    """Whether the data is a corpus that `tfzoo prepare` wrote."""
+    return any(spec.startswith("prepared:") for spec in specs)
+
+
+def prepared(recipe: Recipe, specs: Specs) -> Prepared | None:
+    """Opens the prepared corpus that data specifications name; None when they name none.
+
+    Raises:
+        UsageError: the recipe's task is another, or its tokenizer or limits are; or there are other specifications.
+        DataError: the folder holds no finished corpus, or a damaged one.
+    """
+    if not is_prepared(specs):
+        return None
+    directory = prepared_directory(specs)
+    found = open_prepared(directory)  # type: ignore[arg-type]  # there is one
+    if found.statistics["task"] != recipe.task:
+        raise UsageError(
+            f"{directory} was prepared for the task {found.statistics['task']!r}; the recipe {recipe.name!r} is for "
+            f"{recipe.task!r}. Prepare the corpus for it."
+        )
+    if found.statistics["tokenizer"]["is_trained"]:
+        made_for = from_json((found.directory / RECIPE).read_text(encoding="utf-8"))
+        for name in ("tokenizer", "model.vocabulary_size"):
+            theirs, ours = (functools.reduce(getattr, name.split("."), one) for one in (made_for, recipe))
+            if theirs != ours:
+                raise UsageError(
+                    f"{directory} was prepared with {name}={theirs}; received {name}={ours}. Set it in the recipe as "
+                    "it was, or prepare the corpus again."
+                )
+    return found
+
+
+def look_up(recipe: Recipe, spec: str) -> None:
+    """Raises what `records`, or `prepared`, does when a data specification is misspelt or does not fit."""
+    if prepared(recipe, (spec,)) is None:
+        records(recipe, spec)
 
 
 def records(recipe: Recipe, spec: str) -> Iterator[tuple[str, ...]]:
@@ -163,6 +209,8 @@ def examples(recipe: Recipe) -> list[str]:
     them.
     """
     specs = recipe.data.validation or recipe.data.train
+    if (corpus := prepared(recipe, specs)) is not None:
+        return corpus.examples()
     inputs = [*dict.fromkeys(_input(recipe, record) for spec in specs for record in records(recipe, spec))]
     chosen = [inputs[len(inputs) * place // NUM_EXAMPLES] for place in range(min(NUM_EXAMPLES, len(inputs)))]
     if recipe.task == "fill_mask":
@@ -187,10 +235,12 @@ def masked(text: str) -> str:
     return text[:start] + BERT_MASK + text[end:]
 
 
+def _learns_answers(recipe: Recipe) -> bool:
+    return isinstance(recipe.data, CausalLmDataConfig) and recipe.data.examples == "prompt_answer"
+
+
 def _holds_documents(recipe: Recipe) -> bool:
-    if isinstance(recipe.data, CausalLmDataConfig):
-        return recipe.data.examples != "prompt_answer"
-    return recipe.task == "fill_mask"
+    return recipe.task in ("causal_lm", "fill_mask") and not _learns_answers(recipe)
 
 
 def _input(recipe: Recipe, record: tuple[str, ...]) -> str:
@@ -212,6 +262,7 @@ def _seq2seq(recipe: Any, specs: Specs, tokenizer: TokenizerPair, options: dict[
         is_reversed=recipe.data.reversed,
         noise=recipe.data.noise,
         noise_probability=recipe.data.noise_probability,
+        cleaning=recipe.data.cleaning,
         **options,
     )
 

@@ -147,7 +147,8 @@ def prepare(recipe: Recipe, run_dir: Path, given: TokenizerPair | None = None) -
         recipe: what to train, with its data.
         run_dir: an absent or empty folder, or a run; a run without a checkpoint may begin again with another recipe,
             and one at step 0 with other data and training.
-        given: the tokenizer of a run without a checkpoint; None = one is trained on its data.
+        given: the tokenizer of a run without a checkpoint; None = that of its prepared corpus, or one is trained on
+            its data.
 
     Returns: the recipe with the vocabulary sizes of the tokenizer and the labels of its data, and the tokenizer.
 
@@ -175,10 +176,13 @@ def prepare(recipe: Recipe, run_dir: Path, given: TokenizerPair | None = None) -
             _write_request(run_dir, recipe, run_data.examples(recipe))
     elif run_dir.exists() and (not run_dir.is_dir() or any(path.name != f".{REQUESTED}" for path in run_dir.iterdir())):
         raise UsageError(f"`run_dir` {run_dir} exists and is not a run; name another folder.")
+    corpus = run_data.prepared(recipe, recipe.data.train)
+    if corpus is not None and given is None and not checkpoints.steps(run_dir):
+        given = corpus.tokenizer
     is_new = given is not None or not (run_dir / TOKENIZER).exists()
     if is_new:
         for spec in (*recipe.data.train, *recipe.data.validation):
-            run_data.records(recipe, spec)  # what is misspelt should not wait for the tokenizer
+            run_data.look_up(recipe, spec)  # what is misspelt should not wait for the tokenizer
     labels = _labels(recipe, run_dir)
     if is_new:
         tokenizer = given or train_pair(recipe.tokenizer, _texts(recipe), recipe.model.vocabulary_size)

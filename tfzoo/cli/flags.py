@@ -14,8 +14,8 @@ from tfzoo.errors import UsageError
 
 DATA_HELP = (
     "tsv:PATH, jsonl:PATH, text:PATH, document:PATH, conll:PATH, squad:PATH, back_translated:PATH, "
-    "tfds:NAME[/CONFIG][:SPLIT] or sample:NAME[:SPLIT]; a PATH may hold * and end in .gz; @0.3 behind it is its weight "
-    "in a mixture"
+    "tfds:NAME[/CONFIG][:SPLIT], sample:NAME[:SPLIT] or prepared:DIR; a PATH may hold * and end in .gz; @0.3 behind it "
+    "is its weight in a mixture"
 )
 FORMATS = ("saved_model", "onnx")
 EXPORT_FORMATS = (*FORMATS, "onnx_text")
@@ -79,6 +79,24 @@ def define_runtime(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "runtime", None, RUNTIMES, "what computes the answers; left out, what fits the folder", flag_values=flag_values
     )
+
+
+def define_beam(flag_values: flags.FlagValues) -> None:
+    """Defines --beam_runner and --beam_option."""
+    flags.DEFINE_string(
+        "beam_runner", None, "such as DirectRunner, FlinkRunner, SparkRunner, DataflowRunner", flag_values=flag_values
+    )
+    flags.DEFINE_multi_string(
+        "beam_option",
+        [],
+        "a flag of the runner's own, such as --beam_option=region=NAME",
+        flag_values=flag_values,
+    )
+
+
+def pipeline_options(flag_values: flags.FlagValues) -> list[str]:
+    """Returns the flags of the Beam pipeline."""
+    return [f"--runner={flag_values.beam_runner}", *(f"--{option}" for option in flag_values.beam_option)]
 
 
 def define_decoding(flag_values: flags.FlagValues) -> None:

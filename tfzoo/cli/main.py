@@ -23,7 +23,7 @@ import absl.logging
 from absl import flags
 
 import tfzoo
-from tfzoo.cli import convert, demo, evaluate, export, predict, quickstart, show, train, verify
+from tfzoo.cli import convert, demo, evaluate, export, predict, prepare, quickstart, show, train, verify
 from tfzoo.cli import list as list_command
 from tfzoo.errors import TfzooError, UsageError, nearest
 
@@ -40,6 +40,7 @@ COMMANDS = {
     "list": Command(list_command),
     "show": Command(show, positional="recipe"),
     "quickstart": Command(quickstart),
+    "prepare": Command(prepare),
     "train": Command(train),
     "evaluate": Command(evaluate),
     "predict": Command(predict),

@@ -21,10 +21,12 @@ from absl import flags
 
 from tfzoo.cli.flags import (
     decoding_overrides,
+    define_beam,
     define_decoding,
     define_runtime,
     define_source,
     imports_tensorflow,
+    pipeline_options,
     require,
     source,
 )
@@ -45,15 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "output_dir", None, "a folder that gets a file of answers for each input", flag_values=flag_values
     )
-    flags.DEFINE_string(
-        "beam_runner", None, "such as DirectRunner, FlinkRunner, SparkRunner, DataflowRunner", flag_values=flag_values
-    )
-    flags.DEFINE_multi_string(
-        "beam_option",
-        [],
-        "a flag of the runner's own, such as --beam_option=region=NAME",
-        flag_values=flag_values,
-    )
+    define_beam(flag_values)
     flags.DEFINE_bool("json", False, "print one JSON object a line, with the score", flag_values=flag_values)
     flags.DEFINE_bool(
         "token_log_probs", False, "with --json: the log-probability of each token, in nats", flag_values=flag_values
@@ -136,6 +130,11 @@ def _write_answers(path: str, flag_values: flags.FlagValues) -> None:
             from tfzoo.beam import run_pipeline
         except ModuleNotFoundError as error:
             raise UsageError("--beam_runner needs Apache Beam: pip install 'tfzoo[beam]'") from error
-        options = [f"--runner={flag_values.beam_runner}", *(f"--{option}" for option in flag_values.beam_option)]
-        run_pipeline(path, flag_values.input, flag_values.output_dir, pipeline_options=options, **arguments)
+        run_pipeline(
+            path,
+            flag_values.input,
+            flag_values.output_dir,
+            pipeline_options=pipeline_options(flag_values),
+            **arguments,
+        )
     print(f"answered: {flag_values.output_dir}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 
 from tfzoo.errors import UsageError
 
@@ -144,6 +145,7 @@ def over_epochs(
     num_batches: int,
     repeat: bool,
     start_step: int,
+    deterministic: bool = True,
 ) -> tf.data.Dataset:
     """Returns the examples of one epoch's batches, or of all epochs', from batch `start_step` on.
 
@@ -153,6 +155,7 @@ def over_epochs(
         num_batches: elements in each of these datasets.
         repeat: True = endless.
         start_step: batches to skip.
+        deterministic: False = each batch as soon as it is ready.
 
     Returns: a dataset of known cardinality.
 
@@ -169,10 +172,37 @@ def over_epochs(
         tf.data.Dataset.range(first_epoch, tf.int64.max if repeat else 1)
         .flat_map(batches_of)
         .skip(skipped)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
         .apply(tf.data.experimental.assert_cardinality(num_left))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def fill_rows(batch: Any, num_rows: int | tf.Tensor) -> Any:
+    """Repeats the first row of a batch, with a weight of 0, until there are `num_rows`.
+
+        labels [[4, 5], [6, 7]], sample_weight [[1, 1], [1, 0]], num_rows=3  ->
+
+        labels [[4, 5], [6, 7], [4, 5]], sample_weight [[1, 1], [1, 0], [0, 0]]
+
+    Args:
+        batch: (inputs, labels, sample_weight), each of any structure of (B, ...) tensors.
+        num_rows: at least B; an int makes the shape static.
+    """
+    import tensorflow as tf
+
+    inputs, labels, sample_weight = batch
+    positions = tf.range(num_rows)
+    is_real = positions < tf.shape(tf.nest.flatten(labels)[0])[0]
+
+    def take(rows: tf.Tensor) -> tf.Tensor:
+        return tf.gather(rows, tf.where(is_real, positions, 0))
+
+    def weigh(rows: tf.Tensor) -> tf.Tensor:
+        return take(rows) * tf.reshape(tf.cast(is_real, rows.dtype), [-1] + [1] * (len(rows.shape) - 1))
+
+    inputs, labels = tf.nest.map_structure(take, (inputs, labels))
+    return inputs, labels, tf.nest.map_structure(weigh, sample_weight)
 
 
 def sorted_batches(
@@ -220,6 +250,14 @@ def sorted_batches(
         return tf.data.Dataset.zip(batches, tf.data.Dataset.from_tensors(epoch).repeat())
 
     return over_epochs(batches_of, example, num_batches=plan.num_batches, repeat=repeat, start_step=start_step)
+
+
+def weights_by_size(specs: Sequence[str], sizes: np.ndarray, temperature: float) -> list[float]:
+    """Returns the weight of each specification, n ** (1 / temperature), and logs its share of the examples."""
+    weights = sizes ** (1 / temperature)
+    for spec, size, share in zip(specs, sizes, weights / weights.sum(), strict=True):
+        logging.info("%s: %.1f %% of the examples, drawn as %.1f %%.", spec, 100 * size / sizes.sum(), 100 * share)
+    return weights.tolist()
 
 
 def _mixture(

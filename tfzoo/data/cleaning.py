@@ -1,4 +1,4 @@
-"""Named steps that clean the documents of a language model's corpus, each of which a recipe asks for by its name.
+"""Named steps that clean the documents or pairs of a corpus, each of which a recipe asks for by its name.
 
 | step | what it does |
 |---|---|
@@ -8,7 +8,8 @@
 | `exact_duplicates` | a document that came before, character for character, is dropped |
 | `near_duplicates` | a document much like one that came before is dropped, see `NearDuplicates` |
 
-Nothing else is changed: what to clean is the recipe's to say. Documents that are empty afterwards are dropped.
+Nothing else is changed: what to clean is the recipe's to say. Documents that are empty afterwards are dropped. Of a
+pair each text is cleaned for itself; it is a duplicate as a whole, and is dropped when one of its texts is empty.
 
 MinHash is written here, in NumPy: the package `datasketch` needs SciPy, and takes what shares a band for a duplicate.
 """
@@ -25,6 +26,8 @@ import numpy as np
 from absl import logging
 
 from tfzoo.data.config import check_cleaning
+
+Record = tuple[str, ...]
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -45,8 +48,54 @@ def clean(documents: Iterable[str], steps: Sequence[str]) -> Iterator[str]:
     Raises:
         RecipeError: an unknown step.
     """
-    check_cleaning(steps)
-    return _clean(documents, [_Step(name, _STEPS[name]()) for name in steps])
+    return (text for (text,) in clean_records(((document,) for document in documents), steps))
+
+
+def clean_records(records: Iterable[Record], steps: Sequence[str]) -> Iterator[Record]:
+    """As `clean`, of records of one text or several.
+
+    >>> list(clean_records([("a ", "b"), ("a", " b"), ("a", " ")], ["whitespace", "exact_duplicates"]))
+    [('a', 'b')]
+
+    Raises:
+        RecipeError: an unknown step.
+    """
+    return _clean(records, Cleaner(steps))
+
+
+class Cleaner:
+    """Applies steps to one record after the other; callable on a record, gives None for one that is dropped.
+
+    Args:
+        steps: names of the table above, in the order in which they are applied.
+
+    Raises:
+        RecipeError: an unknown step.
+    """
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        check_cleaning(steps)
+        self.steps = [_Step(name, _STEPS[name]()) for name in steps]
+        self.num_empty = 0
+
+    def __call__(self, record: Record) -> Record | None:
+        """Returns the record as it is afterwards, None when it is dropped."""
+        cleaned: Record | None = record
+        for step in self.steps:
+            if not all(record):
+                break
+            cleaned = step(record)
+            if cleaned is None:
+                return None
+            record = cleaned
+        if all(record):
+            return cleaned
+        self.num_empty += 1
+        return None
+
+    def report(self) -> str:
+        """Says what each step did."""
+        return "; ".join([*(step.report() for step in self.steps), f"{self.num_empty} empty"])
 
 
 @dataclasses.dataclass
@@ -59,37 +108,48 @@ class _Step:
     num_characters: int = 0
     num_dropped: int = 0
 
-    def __call__(self, document: str) -> str | None:
-        """Returns the document as it is afterwards, None when it is dropped."""
-        cleaned = self.apply(document)
-        if cleaned is None:
-            self.num_dropped += 1
-        elif cleaned != document:
+    def __call__(self, record: Record) -> Record | None:
+        """Returns the record as it is afterwards, None when it is dropped."""
+        if self._drops:
+            if self.apply(joined(record)) is None:
+                self.num_dropped += 1
+                return None
+            return record
+        cleaned = tuple(self.apply(text) or "" for text in record)
+        if cleaned != record:
             self.num_changed += 1
-            self.num_characters += len(cleaned) - len(document)
+            self.num_characters += sum(map(len, cleaned)) - sum(map(len, record))
         return cleaned
 
+    @property
+    def _drops(self) -> bool:
+        return self.name.endswith("_duplicates")
+
     def report(self) -> str:
-        if self.name.endswith("_duplicates"):
+        if self._drops:
             return f"{self.name} dropped {self.num_dropped} documents"
         return f"{self.name} changed {self.num_changed} documents by {self.num_characters:+d} characters"
 
 
-def _clean(documents: Iterable[str], steps: list[_Step]) -> Iterator[str]:
-    num_read = num_empty = num_kept = 0
-    for document in documents:
+def joined(record: Record) -> str:
+    """Returns the texts as one, by which records are told apart; what joins them separates words."""
+    return "\x1f".join(record)
+
+
+def digest(text: str) -> bytes:
+    """Returns 16 bytes that no other text has, for all practical purposes."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _clean(records: Iterable[Record], cleaner: Cleaner) -> Iterator[Record]:
+    num_read = num_kept = 0
+    for record in records:
         num_read += 1
-        cleaned: str | None = document
-        for step in steps:
-            if cleaned:
-                cleaned = step(cleaned)
-        num_empty += cleaned == ""
-        if cleaned:
+        if (cleaned := cleaner(record)) is not None:
             num_kept += 1
             yield cleaned
-    if steps:
-        reports = "; ".join(step.report() for step in steps)
-        logging.info("cleaning kept %d of %d documents: %s; %d empty.", num_kept, num_read, reports, num_empty)
+    if cleaner.steps:
+        logging.info("cleaning kept %d of %d documents: %s.", num_kept, num_read, cleaner.report())
 
 
 def _nfkc(document: str) -> str:
@@ -112,10 +172,10 @@ class _ExactDuplicates:
         self._seen: set[bytes] = set()
 
     def __call__(self, document: str) -> str | None:
-        digest = hashlib.blake2b(document.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if digest in self._seen:
+        found = digest(document)
+        if found in self._seen:
             return None
-        self._seen.add(digest)
+        self._seen.add(found)
         return document
 
 

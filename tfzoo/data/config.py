@@ -31,7 +31,10 @@ class DataConfig:
         noise: denoising pretraining on data of one column (see `tfzoo.data.noise`): the text is the target, and the
             source is the text with "masking", "deletion" or "infilling", drawn anew in each epoch. None = pairs.
         noise_probability: share in (0, 1) of a text's tokens that the noise hits.
+        cleaning: names of steps that the texts go through first, see `tfzoo.data.cleaning`.
         seed: order and noise of the examples are a function of this seed and the epoch.
+        static_shapes: True = batches of few shapes, for XLA and TPU; see `tfzoo.data.seq2seq`.
+        deterministic: False = batches may come in another order than the seed's, as soon as they are ready.
 
     Raises:
         RecipeError: a number is out of its range, an unknown name, two fields contradict each other, or `batch_tokens`
@@ -48,9 +51,13 @@ class DataConfig:
     reversed: bool = False
     noise: NoiseKind | None = None
     noise_probability: float = 0.3
+    cleaning: tuple[str, ...] = ()
     seed: int = 0
+    static_shapes: bool = False
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
+        check_cleaning(self.cleaning)
         # An example needs one token of text besides the end token.
         for name, low in (("batch_tokens", 1), ("max_source_length", 2), ("max_target_length", 2), ("seed", 0)):
             if getattr(self, name) < low:
@@ -110,6 +117,8 @@ class CausalLmDataConfig:
         separator: text between prompt and answer.
         cleaning: names of steps that documents go through first, see `tfzoo.data.cleaning`.
         seed: the order of the documents is a function of this seed and the epoch.
+        static_shapes: True = the last batch of an epoch has as many rows as the others, some of which weigh nothing.
+        deterministic: False = batches may come in another order than the seed's, as soon as they are ready.
 
     Raises:
         RecipeError: a number is out of its range, or an unknown name.
@@ -124,6 +133,8 @@ class CausalLmDataConfig:
     separator: str = "\n"
     cleaning: tuple[str, ...] = ()
     seed: int = 0
+    static_shapes: bool = False
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         for name, low in (("sequence_length", 2), ("batch_size", 1), ("seed", 0)):
@@ -134,6 +145,11 @@ class CausalLmDataConfig:
                 f"`examples` must be one of {', '.join(get_args(Examples))}; received examples={self.examples!r}."
             )
         check_cleaning(self.cleaning)
+        if self.examples == "contiguous" and not self.deterministic:
+            raise RecipeError(
+                "`deterministic` must be true where rows go on in the next batch; received examples='contiguous', "
+                "deterministic=false."
+            )
         if self.stride is not None and not 1 <= self.stride <= self.sequence_length:
             raise RecipeError(
                 "`stride` must be in [1, sequence_length], or null; received "

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from absl import logging
 
+from tfzoo.data.cleaning import Cleaner
 from tfzoo.data.examples import encode_source
-from tfzoo.data.sources import read
+from tfzoo.data.sources import Part, read
 from tfzoo.errors import DataError
 from tfzoo.text.pairs import TokenizerPair
 
@@ -42,19 +43,22 @@ class Corpus:
         return np.maximum(self.source_ids.row_lengths().numpy(), self.target_ids.row_lengths().numpy() + 1)
 
 
-def read_pairs(spec: str, *, is_reversed: bool = False, one_column: bool = False) -> Iterator[tuple[str, str]]:
+def read_pairs(
+    spec: str, *, is_reversed: bool = False, one_column: bool = False, parts: Sequence[Part] = ()
+) -> Iterator[tuple[str, str]]:
     """Yields the (source, target) texts of a data specification, which is looked up at once.
 
     Args:
         spec: see `tfzoo.data.sources`.
         is_reversed: whether the second column is the source.
         one_column: whether a record is one text, which is both.
+        parts: those to read alone, see `tfzoo.data.sources.read`.
 
     Raises:
         UsageError: an unknown specification, or one without such columns.
         DataError: missing or malformed data.
     """
-    records = read(spec, 1 if one_column else 2)
+    records = read(spec, 1 if one_column else 2, parts=parts)
     first, last = (-1, 0) if is_reversed else (0, -1)
     return ((record[first], record[last]) for record in records)
 
@@ -67,6 +71,7 @@ def tokenize(
     max_target_length: int,
     is_reversed: bool = False,
     one_column: bool = False,
+    cleaning: Sequence[str] = (),
 ) -> Corpus:
     """Reads and tokenizes all records of all specifications; those that are too long are left out and counted.
 
@@ -77,6 +82,7 @@ def tokenize(
         max_target_length: the same for the target.
         is_reversed: see `read_pairs`.
         one_column: the same.
+        cleaning: names of steps, see `tfzoo.data.cleaning`; duplicates are looked for across specifications.
 
     Raises:
         UsageError: an unknown specification.
@@ -87,9 +93,11 @@ def tokenize(
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     lengths: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     kept_of_spec = []
+    cleaner = Cleaner(cleaning)
     for spec in specs:
         num_read = num_kept = 0
-        for chunk in chunks(read_pairs(spec, is_reversed=is_reversed, one_column=one_column)):
+        records = map(cleaner, read_pairs(spec, is_reversed=is_reversed, one_column=one_column))
+        for chunk in chunks(record for record in records if record):
             sources, targets = zip(*chunk, strict=True)
             # One token beyond the limit is enough to see that an example is too long.
             source_ids = encode_source(tf.constant(sources), tokenizers.source, max_source_length + 1)
@@ -108,6 +116,8 @@ def tokenize(
                 f"{spec}: each of its {num_read} examples is longer than {limits} tokens; raise the limits."
             )
         kept_of_spec.append(num_kept)
+    if cleaning:
+        logging.info("cleaning: %s.", cleaner.report())
     with tf.device("CPU"):  # a tf.data pipeline runs there
         source_ids, target_ids = (
             tf.RaggedTensor.from_row_lengths(np.concatenate(values), np.concatenate(rows), validate=False)

@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from tfzoo.data.batches import over_epochs
+from tfzoo.data.batches import fill_rows, over_epochs
 from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.data.documents import Documents, tokenize_documents
+from tfzoo.data.prepared import open_prepared, prepared_directory
+from tfzoo.data.sharding import Shard
 from tfzoo.errors import UsageError
 from tfzoo.text.tokenizers import Tokenizer
 
@@ -40,8 +42,13 @@ def causal_lm(
     repeat: bool = False,
     start_step: int = 0,
     cleaning: Sequence[str] = (),
+    static_shapes: bool = False,
+    deterministic: bool = True,
+    shard: Shard | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of windows of the shuffled documents; all are read and tokenized in this call.
+
+    Documents that `tfzoo prepare` tokenized ("prepared:DIR") are streamed, see `tfzoo.data.prepared`.
 
     A window may hold the end of one document and the beginning of the next; the end token between them tells (Radford
     et al., 2019). Every token of an epoch is a label exactly once. The order is a function of `seed` and the epoch
@@ -74,6 +81,9 @@ def causal_lm(
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
         cleaning: names of steps that documents go through first, see `tfzoo.data.cleaning`.
+        static_shapes: True = the last batch has B rows too, some of which weigh nothing.
+        deterministic: False = batches may come in another order, as soon as they are ready; "packed" alone.
+        shard: which part of every batch; None = all of it.
 
     Returns: a dataset of ({"token_ids": (B, T), "padding_mask": (B, T)}, labels (B, T)) in int32, and sample_weight
         (B, T) float32, both 1 for a real token and 0 for padding; with "contiguous" also "continues" (B,) int32, 0 in
@@ -91,9 +101,30 @@ def causal_lm(
         batch_size=batch_size,
         cleaning=tuple(cleaning),
         seed=seed,
+        deterministic=deterministic,
     )
     if examples == "prompt_answer":
         raise UsageError("`examples='prompt_answer'` is made of pairs; call `tfzoo.data.prompt_answer`.")
+    if (directory := prepared_directory(specs)) is not None:
+        from tfzoo.data.prepared_documents import prepared_windows
+
+        if examples == "contiguous":
+            raise UsageError(
+                f"prepared:{directory} is streamed as whole documents, not from {batch_size} places at once as "
+                "`examples='contiguous'` needs; use 'packed', or read the texts themselves."
+            )
+        return prepared_windows(
+            open_prepared(directory, tokenizer, cleaning=tuple(cleaning)),
+            sequence_length=sequence_length,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            repeat=repeat,
+            start_step=start_step,
+            static_shapes=static_shapes,
+            deterministic=deterministic,
+            shard=shard or Shard(),
+        )
     documents = tokenize_documents(specs, tokenizer, cleaning)
     num_windows = -(-documents.num_tokens // sequence_length)
     num_batches = -(-num_windows // batch_size)
@@ -118,9 +149,17 @@ def causal_lm(
         )
         if examples == "contiguous":
             inputs["continues"] = tf.fill([batch_size], tf.cast(batch > 0, tf.int32))
-        return inputs, labels, real
+        return fill_rows((inputs, labels, real), batch_size) if static_shapes else (inputs, labels, real)
 
-    return over_epochs(batches_of, example, num_batches=num_batches, repeat=repeat, start_step=start_step)
+    batches = over_epochs(
+        batches_of,
+        example,
+        num_batches=num_batches,
+        repeat=repeat,
+        start_step=start_step,
+        deterministic=deterministic,
+    )
+    return shard.batches(batches) if shard else batches
 
 
 def causal_lm_windows(
@@ -163,6 +202,15 @@ def causal_lm_windows(
         sequence_length=sequence_length, stride=stride, batch_size=batch_size, cleaning=tuple(cleaning)
     )
     ahead = sequence_length // 2 if stride is None else stride
+    if (directory := prepared_directory(specs)) is not None:
+        from tfzoo.data.prepared_documents import prepared_overlapping_windows
+
+        return prepared_overlapping_windows(
+            open_prepared(directory, tokenizer, cleaning=tuple(cleaning)),
+            sequence_length=sequence_length,
+            stride=ahead,
+            batch_size=batch_size,
+        )
     documents = tokenize_documents(specs, tokenizer, cleaning)
     num_windows = 1 + max(0, -(-(documents.num_tokens - sequence_length) // ahead))
     num_batches = -(-num_windows // batch_size)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from absl import logging
 
-from tfzoo.data.batches import BatchPlan, over_epochs
+from tfzoo.data.batches import BatchPlan, over_epochs, weights_by_size
 from tfzoo.data.config import DataConfig, NoiseKind
 from tfzoo.data.corpus import tokenize
 from tfzoo.data.examples import Seq2SeqBatch, seq2seq_example
 from tfzoo.data.noise import Damage
+from tfzoo.data.prepared import open_prepared, prepared_directory
+from tfzoo.data.sharding import Shard
 from tfzoo.data.sources import mixture
 from tfzoo.errors import DataError, UsageError
 from tfzoo.text.pairs import TokenizerPair, pair
@@ -42,9 +43,14 @@ def seq2seq(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    cleaning: Sequence[str] = (),
     static_shapes: bool = False,
+    deterministic: bool = True,
+    shard: Shard | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of (source, target) examples; all records are read and tokenized in this call.
+
+    Pairs that `tfzoo prepare` tokenized ("prepared:DIR") are streamed, see `tfzoo.data.prepared`.
 
     Order and noise are a function of `seed` and the epoch alone, so that iterating twice gives the same batches. To
     train for several epochs, each in its own order, use `repeat=True` and give `fit` its `steps_per_epoch`.
@@ -69,8 +75,11 @@ def seq2seq(
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        cleaning: names of steps that the texts go through first, see `tfzoo.data.cleaning`.
         static_shapes: True pads to the length of the bucket and leaves out batches that are not full, so that there are
-            few shapes (for XLA and TPU).
+            few shapes (for XLA and TPU). Of prepared pairs, they are filled up with rows that weigh nothing.
+        deterministic: False = batches may come in another order, as soon as they are ready.
+        shard: which part of every batch; None = all of it.
 
     Returns: a dataset of ({"encoder_token_ids": (B, S), "decoder_token_ids": (B, T)}, labels (B, T)) in int32, padded
         with the tokenizer's id, and sample_weight (B, T) float32, as `seq2seq_example` makes them. Its cardinality is
@@ -92,6 +101,7 @@ def seq2seq(
         reversed=is_reversed,
         noise=noise,
         noise_probability=noise_probability,
+        cleaning=tuple(cleaning),
         seed=seed,
     )
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
@@ -102,20 +112,31 @@ def seq2seq(
             f"{', '.join(specs)} and temperature={temperature}. Leave one of them out."
         )
     tokenizers = pair(tokenizer)
-    ids = [(side.pad_id, side.start_id, side.end_id) for side in (tokenizers.source, tokenizers.target)]
-    for side in (tokenizers.source, tokenizers.target):
-        if side.pad_id == side.end_id:
-            raise UsageError(
-                f"`tokenizer` must pad and end with two ids, since padding is read from the ids; received a "
-                f"{type(side).__name__} with {side.pad_id} for both. Use the tokenizer source 'sentencepiece', "
-                "'characters', 'symbols' or 'word_piece'."
-            )
-    if ids[0] != ids[1]:
-        raise UsageError(
-            "`tokenizer` must have the same ids for padding, start and end on both sides; received "
-            f"{', '.join(map(str, ids[0]))} for the source and {', '.join(map(str, ids[1]))} for the target."
+    special = check_special_ids(tokenizers)
+    if (directory := prepared_directory(specs)) is not None:
+        from tfzoo.data.prepared_pairs import prepared_pairs
+
+        limits = {
+            "max_source_length": max_source_length,
+            "max_target_length": max_target_length,
+            "reversed": is_reversed,
+            "noise": noise,
+            "cleaning": tuple(cleaning),
+        }
+        return prepared_pairs(
+            open_prepared(directory, tokenizers, **limits),
+            batch_tokens=batch_tokens,
+            batch_size=batch_size,
+            temperature=temperature,
+            shuffle=shuffle,
+            seed=seed,
+            repeat=repeat,
+            start_step=start_step,
+            static_shapes=static_shapes,
+            deterministic=deterministic,
+            shard=shard or Shard(),
+            special=special,
         )
-    special = dict(zip(("pad_id", "start_id", "end_id"), ids[1], strict=True))
     corpus = tokenize(
         specs,
         tokenizers,
@@ -123,9 +144,10 @@ def seq2seq(
         max_target_length=max_target_length,
         is_reversed=is_reversed,
         one_column=noise is not None,
+        cleaning=cleaning,
     )
     if temperature is not None:
-        weights = _by_size(specs, np.bincount(corpus.origins), temperature)
+        weights = weights_by_size(specs, np.bincount(corpus.origins), temperature)
     plan = BatchPlan(
         corpus.lengths(),
         corpus.origins,
@@ -164,12 +186,34 @@ def seq2seq(
         batches = tf.data.Dataset.from_tensor_slices(plan.batches(epoch))
         return tf.data.Dataset.zip(batches, tf.data.Dataset.from_tensors(epoch).repeat())
 
-    return over_epochs(batches_of, example, num_batches=plan.num_batches, repeat=repeat, start_step=start_step)
+    batches = over_epochs(
+        batches_of,
+        example,
+        num_batches=plan.num_batches,
+        repeat=repeat,
+        start_step=start_step,
+        deterministic=deterministic,
+    )
+    return shard.batches(batches) if shard else batches
 
 
-def _by_size(specs: Sequence[str], sizes: np.ndarray, temperature: float) -> list[float]:
-    """Returns the weight of each specification, and logs its share of the examples."""
-    weights = sizes ** (1 / temperature)
-    for spec, size, share in zip(specs, sizes, weights / weights.sum(), strict=True):
-        logging.info("%s: %.1f %% of the examples, drawn as %.1f %%.", spec, 100 * size / sizes.sum(), 100 * share)
-    return weights.tolist()
+def check_special_ids(tokenizers: TokenizerPair) -> dict[str, int]:
+    """Returns the ids of padding, start and end, as `seq2seq_example` takes them.
+
+    Raises:
+        UsageError: they do not tell padding from text, or differ between the sides.
+    """
+    ids = [(side.pad_id, side.start_id, side.end_id) for side in (tokenizers.source, tokenizers.target)]
+    for side in (tokenizers.source, tokenizers.target):
+        if side.pad_id == side.end_id:
+            raise UsageError(
+                f"`tokenizer` must pad and end with two ids, since padding is read from the ids; received a "
+                f"{type(side).__name__} with {side.pad_id} for both. Use the tokenizer source 'sentencepiece', "
+                "'characters', 'symbols' or 'word_piece'."
+            )
+    if ids[0] != ids[1]:
+        raise UsageError(
+            "`tokenizer` must have the same ids for padding, start and end on both sides; received "
+            f"{', '.join(map(str, ids[0]))} for the source and {', '.join(map(str, ids[1]))} for the target."
+        )
+    return dict(zip(("pad_id", "start_id", "end_id"), ids[1], strict=True))

@@ -11,6 +11,7 @@
 | `sample:NAME[:SPLIT]` | a record of a sample that an installed package carries: a pair, or a text for `python_docs` |
 | `conll:PATH` | a sentence of labelled words; see `tfzoo.data.labelled` for it and for texts with labels |
 | `squad:PATH` | a question with its context and answers; see `tfzoo.data.squad` |
+| `prepared:DIR` | token ids that `tfzoo prepare` wrote, to train and validate on; see `tfzoo.data.prepared` |
 
 PATH may be a glob, whose files are read in the order of their names; `.gz` files are decompressed. Files are UTF-8,
 with or without a byte order mark, with Unix or Windows line ends. Lines of white space alone are skipped wherever they
@@ -26,7 +27,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from tfzoo.data.samples import SAMPLE_COLUMNS, read_sample
 from tfzoo.errors import DataError, UsageError, nearest
@@ -38,7 +39,24 @@ _FIELDS = {1: ("text",), 2: ("source", "target")}
 _ANSWER = ("output", "input")
 
 
-def read(spec: str, columns: int = 2, fields: Fields | None = None) -> Iterator[tuple[str, ...]]:
+class Part(NamedTuple):
+    """The lines of a file that begin from byte `start` on and before byte `end`; None = all that follow.
+
+    Lines are numbered from 1 in the part.
+    """
+
+    path: Path
+    start: int = 0
+    end: int | None = None
+
+    def place(self, number: int) -> str:
+        """Where a line is, for an error."""
+        return f"{self.path}:{number}" if not self.start else f"{self.path}: line {number} behind byte {self.start}"
+
+
+def read(
+    spec: str, columns: int = 2, fields: Fields | None = None, parts: Sequence[Part] = ()
+) -> Iterator[tuple[str, ...]]:
     """Yields the records of a data specification, as tuples of `columns` texts that are not empty.
 
     What the specification names is looked up at once; the records are read as they are asked for.
@@ -47,6 +65,7 @@ def read(spec: str, columns: int = 2, fields: Fields | None = None) -> Iterator[
         spec: see the table above.
         columns: 2 = (source, target), 1 = (text,), a document for a language model.
         fields: other names for the two than those.
+        parts: those of `parts_of` to read alone; none = everything.
 
     Raises:
         UsageError: an unknown scheme, sample or split, or one that has no such columns.
@@ -57,6 +76,8 @@ def read(spec: str, columns: int = 2, fields: Fields | None = None) -> Iterator[
         raise UsageError(f"{spec}: `conll:` holds labelled words, not texts; use `text:`, `tsv:` or `jsonl:`.")
     if scheme == "squad":
         raise UsageError(f"{spec}: `squad:` holds questions and answers, for the task 'question_answering' alone.")
+    if scheme == "prepared":
+        raise UsageError(f"{spec}: `prepared:` holds token ids, not texts: it is for training and validation alone.")
     if columns not in _FIELDS:
         raise UsageError(f"`columns` must be 1 or 2; received columns={columns}.")
     if scheme in ("text", "document") and columns != 1:
@@ -73,12 +94,38 @@ def read(spec: str, columns: int = 2, fields: Fields | None = None) -> Iterator[
             has, needed = ("two columns", "one is") if columns == 1 else ("one column", "two are")
             raise UsageError(f"{spec}: this sample has {has}, and {needed} needed; use {fitting}, or files of yours.")
         return records
+    files = parts or [Part(path) for path in find_files(location)]
     if scheme == "document":
-        return _read_documents(find_files(location))
+        return _read_documents(files)
     if scheme == "back_translated":
-        return _read_files(find_files(location), _parse_jsonl, _ANSWER, drop_empty=True)
+        return _read_files(files, _parse_jsonl, _ANSWER, drop_empty=True)
     parse = {"text": _parse_text, "tsv": parse_tsv, "jsonl": _parse_jsonl}[scheme]
-    return _read_files(find_files(location), parse, fields or _FIELDS[columns])
+    return _read_files(files, parse, fields or _FIELDS[columns])
+
+
+def parts_of(spec: str, size: int) -> list[Part]:
+    """Returns the files of a specification, those of lines in parts of `size` bytes; none if it names no files.
+
+    Args:
+        spec: see `read`.
+        size: most bytes of a part; a compressed file and a document are one part each.
+
+    Raises:
+        UsageError: an unknown scheme, or nothing named.
+        DataError: there is no such file.
+    """
+    scheme, location = parse_spec(spec)
+    if scheme in ("tfds", "sample", "prepared"):
+        return []
+    parts = []
+    for path in find_files(location):
+        num_bytes = path.stat().st_size
+        if scheme == "document" or path.suffix == ".gz" or num_bytes <= size:
+            parts.append(Part(path))
+            continue
+        # Whether a file has no line with text in it is then for its first part to say.
+        parts += [Part(path, start, min(start + size, num_bytes)) for start in range(0, num_bytes, size)]
+    return parts
 
 
 def weight(spec: str) -> float | None:
@@ -98,7 +145,7 @@ def weight(spec: str) -> float | None:
     return float(match[1])
 
 
-SCHEMES = ("text", "document", "tsv", "jsonl", "back_translated", "tfds", "sample", "conll", "squad")
+SCHEMES = ("text", "document", "tsv", "jsonl", "back_translated", "tfds", "sample", "conll", "squad", "prepared")
 _WEIGHT = re.compile(r"@(\d+(?:\.\d*)?|\.\d+)$")
 
 
@@ -151,7 +198,10 @@ def find_files(pattern: str) -> list[Path]:
 
 
 def _read_files(
-    files: list[Path], parse: Callable[[str, Fields, str], tuple[str, ...]], fields: Fields, drop_empty: bool = False
+    files: Sequence[Part],
+    parse: Callable[[str, Fields, str], tuple[str, ...]],
+    fields: Fields,
+    drop_empty: bool = False,
 ) -> Iterator[tuple[str, ...]]:
     for place, line in filled_lines(files):
         record = parse(line, fields, place)
@@ -161,20 +211,21 @@ def _read_files(
         yield record
 
 
-def filled_lines(files: Iterable[Path]) -> Iterator[tuple[str, str]]:
+def filled_lines(files: Iterable[Path | Part]) -> Iterator[tuple[str, str]]:
     """Yields place, such as "a.tsv:7", and line, of each line that is not white space alone.
 
     Raises:
         DataError: a file without such a line, or one that cannot be read; while it is read.
     """
-    for path in files:
-        is_empty = True
-        for number, line in read_lines(path):
+    for file in files:
+        part = file if isinstance(file, Part) else Part(file)
+        is_empty = part.end is None
+        for number, line in read_lines(part):
             if line.strip():
                 is_empty = False
-                yield f"{path}:{number}", line
+                yield part.place(number), line
         if is_empty:
-            raise DataError(f"{path}: the file is empty; name a file with at least one line of text.")
+            raise DataError(f"{part.path}: the file is empty; name a file with at least one line of text.")
 
 
 def check_filled(record: Iterable[str], place: str) -> None:
@@ -184,33 +235,50 @@ def check_filled(record: Iterable[str], place: str) -> None:
             raise DataError(f"{place}: column {index} is empty; fill it in or delete the line.")
 
 
-def _read_documents(files: list[Path]) -> Iterator[tuple[str]]:
-    for path in files:
+def _read_documents(files: Sequence[Part]) -> Iterator[tuple[str]]:
+    for path, *_ in files:
         text = "\n".join(line for _, line in read_lines(path))
         if not text.strip():
             raise DataError(f"{path}: the file is empty; name a file with text in it.")
         yield (text,)
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(file: Path | Part) -> Iterator[tuple[int, str]]:
     """Yields line numbers from 1 and lines without their ends.
 
     Raises:
         DataError: the file cannot be read, or is not UTF-8.
     """
+    part = file if isinstance(file, Part) else Part(file)
+    path = part.path
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(_lines_of(lines, part), start=1):
                 try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    text = line.decode("utf-8-sig" if number == 1 and not part.start else "utf-8")
                 except UnicodeDecodeError as error:
                     raise DataError(
-                        f"{path}:{number}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not "
+                        f"{part.place(number)}: byte {error.start + 1} of the line (0x{line[error.start]:02x}) is not "
                         "UTF-8; convert the file, for example with `iconv -f LATIN1 -t UTF-8`."
                     ) from error
                 yield number, text.rstrip("\r\n")
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _lines_of(lines: BinaryIO | gzip.GzipFile, part: Part) -> Iterator[bytes]:
+    if part.end is None and not part.start:
+        yield from lines
+        return
+    position = part.start
+    if part.start:
+        lines.seek(part.start - 1)
+        position += len(lines.readline()) - 1  # the line that began before
+    for line in lines:
+        if part.end is not None and position >= part.end:
+            return
+        yield line
+        position += len(line)
 
 
 def _parse_text(line: str, fields: Fields, place: str) -> tuple[str, ...]:
