@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfzoo.data.batches import BatchPlan, bucket_boundaries
+from tfzoo.data.batches import BatchPlan, bucket_boundaries, fill_rows
 
 LENGTHS = np.random.default_rng(0).integers(1, 31, 500)
 
@@ -149,3 +149,10 @@ def test_equal_weights_of_equal_sources_are_a_plain_epoch():
     origins = np.repeat([0, 1, 2], 30)
     plan = _plan(np.full(90, 5), origins=origins, weights=[0.3, 0.3, 0.3])
     assert sorted(index for batch in _batches(plan, 0) for index in batch) == list(range(90))
+
+
+def test_rows_that_are_filled_up_weigh_nothing():
+    labels, weights = tf.constant([[4, 5], [6, 7]]), tf.constant([[1, 1], [1, 0]], tf.float32)
+    inputs, labels, weights = fill_rows(({"token_ids": labels}, labels, weights), 3)
+    assert labels.numpy().tolist() == inputs["token_ids"].numpy().tolist() == [[4, 5], [6, 7], [4, 5]]
+    assert weights.numpy().tolist() == [[1, 1], [1, 0], [0, 0]]

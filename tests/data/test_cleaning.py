@@ -123,3 +123,12 @@ def test_every_name_of_the_config_is_a_step():
     assert tuple(cleaning._STEPS) == CLEANING
     assert list(clean(["a", "a"], CLEANING)) == ["a"]
     assert CausalLmDataConfig(cleaning=CLEANING).cleaning == CLEANING
+
+
+def test_a_pair_is_cleaned_text_by_text_and_dropped_as_a_whole():
+    pairs = [("a ", "b"), ("a", " b"), ("a", " "), ("a\x1fb", "c"), ("a", "c")]
+    assert list(cleaning.clean_records(pairs, ["whitespace", "exact_duplicates"])) == [
+        ("a", "b"),
+        ("a\x1fb", "c"),
+        ("a", "c"),
+    ]
