@@ -69,8 +69,8 @@ def describe(run: runs.Run) -> dict[str, Any]:
 
 
 def training_minutes(history: Sequence[dict[str, Any]], step: int) -> float:
-    """Returns how long the steps up to one took, without validation."""
-    return sum(record["seconds"] for record in history if record["step"] <= step) / 60
+    """Returns how long the steps up to one took, without validation; 0 for weights from elsewhere, which are step 0."""
+    return sum(record["seconds"] for record in history if 0 < record["step"] <= step) / 60
 
 
 def measure(run: runs.Run, references: dict[str, list[str]], dropped: str, **options: Any) -> dict[str, Any]:

@@ -25,7 +25,17 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ARTIFACT = "exports/numbers"
 # Long runs, of which the page shows the commands.
-LONG_RUNS = ("runs/small_g2p", "runs/lstm_docs", "runs/gpt2_docs", "runs/chinese", "runs/sentiment")
+LONG_RUNS = (
+    "runs/small_g2p",
+    "runs/gru_small",
+    "runs/en_de",
+    "runs/en_de_gru",
+    "runs/en_zh",
+    "runs/lstm_docs",
+    "runs/gpt2_docs",
+    "runs/chinese",
+    "runs/sentiment",
+)
 # What makes the page's short run shorter still.
 SHORTER = ["model.num_layers=1", "training.num_steps=2", "training.checkpoint_steps=2", "training.warmup_steps=1"]
 

@@ -63,7 +63,7 @@ def mini() -> Recipe:
             normalize_first=True,
         ),
         training=TrainingConfig(
-            num_steps=4000, checkpoint_steps=250, learning_rate=2e-3, warmup_steps=400, schedule="cosine"
+            num_steps=2700, checkpoint_steps=300, learning_rate=2e-3, warmup_steps=400, schedule="cosine"
         ),
         decoding=DecodingConfig(max_length=256, num_beams=4),
         evaluation=EvaluationConfig(),
@@ -215,7 +215,7 @@ def small_g2p() -> Recipe:
         num_layers=3,
         num_beams=4,
         training=TrainingConfig(
-            num_steps=7000,  # 12 times all words
+            num_steps=6000,  # 11 times all words
             checkpoint_steps=500,
             learning_rate=1e-3,
             warmup_steps=500,
