@@ -72,7 +72,8 @@ def small() -> Recipe:
     Paper: architecture of https://arxiv.org/abs/1508.04025 without input feeding, with a bidirectional encoder; the
         task as in https://arxiv.org/abs/1506.00196 (CMUdict, 39 phonemes, stress left out).
     Command: tfzoo train --recipe=gru_small --run_dir=runs/gru_small
-    Duration, score: not measured.
+    Duration, score: not measured for as long. After 1,800 steps, 16 minutes on an x86-64 core, beside other work: 8.7 %
+        phoneme, 36.7 % word error rate on sample:cmudict:test.
     """
     return Recipe(
         name="gru_small",

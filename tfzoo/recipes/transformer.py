@@ -47,7 +47,8 @@ def mini() -> Recipe:
         vocabulary keeps the output projection, which every target token pays for, at a quarter of the work.
     Command: tfzoo train --recipe=transformer_mini --run_dir=runs/mini --data=tsv:train.tsv
         --validation_data=tsv:validation.tsv
-    Duration, score: not measured.
+    Duration, score: 54 minutes on an x86-64 core, beside other work; BLEU 34.3 on the validation sentences of Multi30k
+        (29,000 pairs to train on, English-German). That run was planned for 4,800 steps; see docs/translation.md.
     """
     return Recipe(
         name="transformer_mini",
@@ -198,8 +199,8 @@ def small_g2p() -> Recipe:
 
     Paper: as for `tiny_g2p`.
     Command: tfzoo train --recipe=transformer_small_g2p --run_dir=runs/small_g2p
-    Duration, score: 33 minutes on 2 x86-64 cores, beside other work; 8.4 % phoneme, 34.1 % word error rate on
-        sample:cmudict:test.
+    Duration, score: 81 minutes on an x86-64 core, beside other work; 7.6 % phoneme, 31.0 % word error rate on
+        sample:cmudict:test. That run was planned for 9,000 steps until its step 1,856.
     """
     return _g2p(
         name="transformer_small_g2p",
