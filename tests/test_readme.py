@@ -32,6 +32,7 @@ from tfzoo import first_run
 from tfzoo.cli.main import COMMANDS
 from tfzoo.data import samples, sources
 from tfzoo.export import golden, outputs
+from tfzoo.recipes import override
 from tfzoo.zoo import ZOO
 
 # One worker takes the whole file: there is one training and one export.
@@ -100,6 +101,11 @@ class TestCode:
         asked = [(name, *arguments) for name, *arguments, _ in long]
         assert asked == [
             ("train", tfzoo.recipe("transformer_small_g2p"), "runs/small_g2p"),
+            (
+                "train",
+                override(tfzoo.recipe("gru_small"), ["training.num_steps=1800", "training.checkpoint_steps=300"]),
+                "runs/gru_small",
+            ),
             ("evaluate", "runs/small_g2p", (first_run.TEST_DATA,)),
             ("train", tfzoo.recipe("lstm_lm_docs"), "runs/lstm_docs"),
             ("train", tfzoo.recipe("gpt2_docs"), "runs/gpt2_docs"),

@@ -436,7 +436,7 @@ class TestExport:
         assert run.metrics == {"step": steps[-1], "averaged_checkpoints": 2}
         # Of a run that has kept the last ones alone: one of the best may be gone.
         other = shutil.copytree(trained.run_dir, tmp_path / "other")
-        shutil.rmtree(checkpoints.best(other).folder)
+        shutil.rmtree(checkpoints.at(other, steps[0]).folder)
         assert main([*trained.command(other), *best[:2]]) == 1
         assert "average='best' needs the 2 best checkpoints" in capsys.readouterr().err
 

@@ -17,10 +17,10 @@ _NUM_VALUES = 1 << 16
 
 @keras.saving.register_keras_serializable("tfzoo")
 class Dropout(keras.layers.Dropout):
-    """`keras.layers.Dropout`, to the nearest 65,536th of its rate.
+    """`keras.layers.Dropout`; how often an element is dropped is the nearest 65,536th of the rate.
 
     Args:
-        rate: probability in [0, 1] that an element becomes 0; the others are divided by the probability of staying.
+        rate: probability in [0, 1] that an element becomes 0; the others are divided by 1 - rate.
         noise_shape: shape of the mask, with None for the input's own dimension; None = the input's.
         seed: of the masks.
 
@@ -49,4 +49,4 @@ class Dropout(keras.layers.Dropout):
         words = tf.random.stateless_uniform([(size + 1) // 2], seed, dtype=tf.int32, minval=None, maxval=None)
         bits = tf.reshape(tf.reshape(tf.bitcast(words, tf.int16), [-1])[:size], shape)
         is_kept = tf.cast(bits >= num_dropped - _NUM_VALUES // 2, inputs.dtype)
-        return inputs * (is_kept * (_NUM_VALUES / (_NUM_VALUES - num_dropped)))
+        return inputs * (is_kept * (1 / (1 - self.rate)))
