@@ -21,9 +21,9 @@ def calls(monkeypatch):
     """Stands in for `tfzoo.runs`: records each call, and answers as `runs` would."""
     recorded = []
 
-    def train(recipe, run_dir, *, data=(), validation_data=(), **details):
-        given = {name: value for name, value in details.items() if value is not None}
-        recorded.append(("train", recipe, run_dir, data, validation_data, *([given] if given else [])))
+    def train(recipe, run_dir, *, data=(), validation_data=(), strategy="auto", export_dir=None):
+        unusual = (strategy, export_dir) != ("auto", None)
+        recorded.append(("train", recipe, run_dir, data, validation_data, *([strategy, export_dir] if unusual else [])))
 
     def evaluate(path, data, *, runtime=None, **details):
         recorded.append(("evaluate", path, data, runtime, *([details] if details else [])))
@@ -125,6 +125,12 @@ def test_show_takes_a_task_and_shows_the_layers_of_two_labels(capsys):
     out = capsys.readouterr().out
     assert "Training reads" not in out
     assert "Total params: 4,416,698 " in out
+
+
+def test_train_passes_devices_and_the_folder_of_the_artifact_on(calls):
+    options = ["--strategy=mirrored", "--export_dir=served/x"]
+    assert main(["train", "--recipe=transformer_tiny", "--run_dir=d", *options]) == 0
+    assert calls == [("train", zoo.recipe("transformer_tiny"), "d", (), (), "mirrored", "served/x")]
 
 
 def test_train_passes_data_and_overrides_on(capsys, calls):
