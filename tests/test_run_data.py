@@ -205,6 +205,23 @@ def test_a_mask_stands_for_the_word_in_the_middle():
     assert masked("你好世界") == "你好[MASK]界"
 
 
+def test_few_shapes_are_asked_for_by_the_recipe_or_by_its_devices(classifier, tmp_path):
+    recipe, tokenizer = prepare(_with(classifier, batch_size=5), tmp_path / "run")
+    # 12 examples.
+    assert [len(one) for _, _, one in training_batches(recipe, tokenizer).take(3).as_numpy_iterator()].count(2) == 1
+    for batches in (
+        training_batches(_with(recipe, static_shapes=True), tokenizer),
+        training_batches(recipe, tokenizer, static_shapes=True),
+    ):
+        weights = [one for _, _, one in batches.take(3).as_numpy_iterator()]
+        assert [len(one) for one in weights] == [5, 5, 5]
+        assert np.sum(weights) == 12
+
+
+def _with(recipe, **changes):
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, **changes))
+
+
 def test_batches_go_on_where_they_are_told_to(classifier, tmp_path):
     recipe, tokenizer = prepare(classifier, tmp_path / "run")
     whole = [*training_batches(recipe, tokenizer).take(6).as_numpy_iterator()]

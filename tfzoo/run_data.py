@@ -56,35 +56,29 @@ def training_batches(
         start_step: batches to skip.
         shard: the devices that they are for; all processes' shares are the batches of one device. Of a prepared corpus,
             each share is read in parts of its own.
-        static_shapes: whether batches have one of a few shapes, for TPUs.
+        static_shapes: whether batches have one of a few shapes, for TPUs, also where `data.static_shapes` does not ask
+            for it.
 
     Raises:
-        RecipeError: they cannot have.
         UsageError: a prepared corpus that was made otherwise than the recipe says.
     """
     data = recipe.data
-    options: dict[str, Any] = {"seed": data.seed, "repeat": True, "start_step": start_step}
+    options: dict[str, Any] = {
+        "seed": data.seed,
+        "repeat": True,
+        "start_step": start_step,
+        "static_shapes": static_shapes or data.static_shapes,
+    }
     if recipe.task == "text_classification":
         options["class_weights"] = data.class_weights  # type: ignore[union-attr]  # by the task
     if recipe.task == "seq2seq":
         options["temperature"] = data.temperature  # type: ignore[union-attr]
     if isinstance(data, (DataConfig, CausalLmDataConfig)) and not _learns_answers(recipe):
-        options |= {"static_shapes": static_shapes or data.static_shapes, "deterministic": data.deterministic}
+        options["deterministic"] = data.deterministic
     if is_prepared(data.train):
         options["shard"] = shard
     batches = _BATCHES[recipe.task](recipe, data.train, tokenizer, options)
-    if static_shapes and recipe.task != "seq2seq" and not _is_static(batches):
-        raise RecipeError(
-            f"TPUs need batches of few shapes, which {recipe.task!r} does not make from this data; received "
-            f"{batches.element_spec}. Use another strategy."
-        )
     return batches if "shard" in options else shard.batches(batches)
-
-
-def _is_static(dataset: tf.data.Dataset) -> bool:
-    import tensorflow as tf
-
-    return all(spec.shape.is_fully_defined() for spec in tf.nest.flatten(dataset.element_spec))
 
 
 def validation_batches(recipe: Recipe, tokenizer: TokenizerPair) -> tf.data.Dataset:

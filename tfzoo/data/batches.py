@@ -216,6 +216,7 @@ def sorted_batches(
     seed: int,
     repeat: bool,
     start_step: int,
+    drop_remainder: bool = False,
 ) -> tf.data.Dataset:
     """Returns full batches of examples of similar length, as `over_epochs` does.
 
@@ -229,6 +230,7 @@ def sorted_batches(
         seed: of the order.
         repeat: True = endless.
         start_step: batches to skip.
+        drop_remainder: leave out the last batch of an epoch unless it is full.
     """
     import tensorflow as tf
 
@@ -241,7 +243,7 @@ def sorted_batches(
         weights=weights,
         shuffle=shuffle,
         seed=seed,
-        drop_remainder=False,
+        drop_remainder=drop_remainder,
         num_sorted=_SORTED_BATCHES * batch_size,
     )
 

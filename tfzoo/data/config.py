@@ -117,7 +117,8 @@ class CausalLmDataConfig:
         separator: text between prompt and answer.
         cleaning: names of steps that documents go through first, see `tfzoo.data.cleaning`.
         seed: the order of the documents is a function of this seed and the epoch.
-        static_shapes: True = the last batch of an epoch has as many rows as the others, some of which weigh nothing.
+        static_shapes: True = batches of few shapes, for XLA and TPU: of documents, the last batch of an epoch has as
+            many rows as the others, some of which weigh nothing; for pairs see `tfzoo.data.few_shapes`.
         deterministic: False = batches may come in another order than the seed's, as soon as they are ready.
 
     Raises:
@@ -170,6 +171,7 @@ class MaskedLmDataConfig:
         whole_word: whether all pieces of a word are chosen together.
         cleaning: names of steps that documents go through first, see `tfzoo.data.cleaning`.
         seed: order, pairs and masks are a function of this seed and the epoch.
+        static_shapes: True = batches of few shapes, for XLA and TPU; see `tfzoo.data.few_shapes`.
 
     Raises:
         RecipeError: a number is out of its range, or an unknown name.
@@ -183,6 +185,7 @@ class MaskedLmDataConfig:
     whole_word: bool = False
     cleaning: tuple[str, ...] = ()
     seed: int = 0
+    static_shapes: bool = False
 
     def __post_init__(self) -> None:
         _check_batches(self, sequence_length=8)
@@ -205,6 +208,7 @@ class ClassificationDataConfig:
         label_separator: text between the labels of a "multi_label" input.
         class_weights: True = each class weighs as much as every other, however rare.
         seed: the order of the examples is a function of this seed and the epoch.
+        static_shapes: True = batches of few shapes, for XLA and TPU; see `tfzoo.data.few_shapes`.
 
     Raises:
         RecipeError: a number is out of its range.
@@ -217,6 +221,7 @@ class ClassificationDataConfig:
     label_separator: str = ","
     class_weights: bool = False
     seed: int = 0
+    static_shapes: bool = False
 
     def __post_init__(self) -> None:
         _check_batches(self, sequence_length=3)
@@ -234,6 +239,7 @@ class EncoderDataConfig:
         sequence_length: most tokens of an input, [CLS] and [SEP] included; longer ones are cut.
         batch_size: inputs, or pairs, in a batch.
         seed: the order of the examples is a function of this seed and the epoch.
+        static_shapes: True = batches of few shapes, for XLA and TPU; see `tfzoo.data.few_shapes`.
 
     Raises:
         RecipeError: a number is out of its range.
@@ -244,6 +250,7 @@ class EncoderDataConfig:
     sequence_length: int = 128
     batch_size: int = 32
     seed: int = 0
+    static_shapes: bool = False
 
     def __post_init__(self) -> None:
         _check_batches(self, sequence_length=3)
@@ -272,6 +279,7 @@ class QuestionAnsweringDataConfig:
         validation: the same, for validation.
         batch_size: windows in a batch.
         seed: the order of the windows is a function of this seed and the epoch.
+        static_shapes: True = batches of few shapes, for XLA and TPU; see `tfzoo.data.few_shapes`.
 
     Raises:
         RecipeError: a number is out of its range.
@@ -281,6 +289,7 @@ class QuestionAnsweringDataConfig:
     validation: tuple[str, ...] = ()
     batch_size: int = 16
     seed: int = 0
+    static_shapes: bool = False
 
     def __post_init__(self) -> None:
         _check_batches(self)

@@ -10,6 +10,7 @@ import numpy as np
 from tfzoo.data.batches import sorted_batches
 from tfzoo.data.config import ClassificationDataConfig
 from tfzoo.data.encoded import encode_texts
+from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.labelled import LabelIndex, LabelledText, number, read_labelled
 from tfzoo.data.sources import mixture
 from tfzoo.errors import UsageError
@@ -36,6 +37,7 @@ def classification(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    static_shapes: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of texts, or pairs of texts, with their labels; all are read and tokenized in this call.
 
@@ -62,6 +64,8 @@ def classification(
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, and the last batch has B
+            rows too, some of which weigh nothing; see `tfzoo.data.few_shapes`.
 
     Returns: a dataset of ({"token_ids", "padding_mask", "segment_ids"}, (B, T) int32 each; labels (B,) int32, for
         "multi_label" (B, L) float32 and for "regression" (B,) float32; sample_weight (B,) float32). Its cardinality is
@@ -111,7 +115,7 @@ def classification(
             target = tf.reduce_sum(tf.one_hot(target.to_tensor(-1), len(labels)), axis=1)
         return encoded.inputs(indices), target, sample_weight
 
-    return sorted_batches(
+    batches = sorted_batches(
         example,
         encoded.lengths(),
         encoded.origins,
@@ -122,6 +126,9 @@ def classification(
         repeat=repeat,
         start_step=start_step,
     )
+    if not static_shapes:
+        return batches
+    return with_few_shapes(batches, num_rows=batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id)
 
 
 def _value_of(labels: Sequence[str], problem: str) -> Callable[[LabelledText], Any]:

@@ -13,6 +13,7 @@ from tfzoo.data.config import EncoderDataConfig
 from tfzoo.data.corpus import chunks
 from tfzoo.data.encoded import EncodedTexts
 from tfzoo.data.examples import join_segments, join_words
+from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.labelled import LabelIndex, LabelledWords, read_words
 from tfzoo.data.sources import mixture
 from tfzoo.errors import UsageError
@@ -37,6 +38,7 @@ def token_classification(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    static_shapes: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of sentences; the label of a word is that of its first piece, and its other pieces have none.
 
@@ -61,6 +63,8 @@ def token_classification(
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, and the last batch has B
+            rows too, some of which weigh nothing; see `tfzoo.data.few_shapes`.
 
     Returns: a dataset of ({"token_ids", "padding_mask", "segment_ids"}, labels, (B, T) int32 each; sample_weight (B, T)
         float32, 1 for the first piece of a word). Its cardinality is known.
@@ -82,7 +86,7 @@ def token_classification(
         found = tf.gather(indices_of_labels, indices).to_tensor(_UNLABELLED)
         return encoded.inputs(indices), tf.maximum(found, 0), tf.cast(found != _UNLABELLED, tf.float32)
 
-    return sorted_batches(
+    batches = sorted_batches(
         example,
         encoded.lengths(),
         encoded.origins,
@@ -92,6 +96,11 @@ def token_classification(
         seed=seed,
         repeat=repeat,
         start_step=start_step,
+    )
+    if not static_shapes:
+        return batches
+    return with_few_shapes(
+        batches, num_rows=batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id, label_pad_id=0
     )
 
 

@@ -15,6 +15,7 @@ from tfzoo.data.batches import sorted_batches
 from tfzoo.data.config import MaskedLmDataConfig
 from tfzoo.data.documents import tokenize_documents
 from tfzoo.data.examples import segment_inputs
+from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.masking import NUM_NOISES, Masking
 from tfzoo.data.sentences import tokenize_sentences
 from tfzoo.text.word_piece import WordPieceTokenizer
@@ -42,6 +43,7 @@ def masked_lm(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    static_shapes: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of rows with tokens to predict; all documents are read and tokenized in this call.
 
@@ -69,6 +71,8 @@ def masked_lm(
         seed: of order, pairs and masks.
         repeat: True = endless.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, and the last batch has B
+            rows too, some of which weigh nothing; see `tfzoo.data.few_shapes`.
 
     Returns: a dataset of ({"token_ids", "padding_mask", "segment_ids"}, (B, T) int32 each, and "mask_positions" (B, M)
         int32; labels (B, M) int32; sample_weight (B, M) float32). M is the same in all batches: the most tokens that
@@ -124,7 +128,7 @@ def masked_lm(
             {"logits": masked.weights, "next_sentence_logits": tf.ones(tf.shape(rows))},
         )
 
-    return sorted_batches(
+    batches = sorted_batches(
         example,
         lengths,
         np.zeros(len(lengths), int),
@@ -135,6 +139,9 @@ def masked_lm(
         repeat=repeat,
         start_step=start_step,
     )
+    if not static_shapes:
+        return batches
+    return with_few_shapes(batches, num_rows=batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id)
 
 
 def _windows(

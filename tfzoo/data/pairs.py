@@ -10,7 +10,9 @@ import numpy as np
 from tfzoo.data.batches import sorted_batches
 from tfzoo.data.config import EncoderDataConfig
 from tfzoo.data.encoded import encode_texts
+from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.sources import mixture, read
+from tfzoo.errors import DataError
 from tfzoo.text.word_piece import WordPieceTokenizer
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def text_pairs(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    static_shapes: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of B pairs as 2 B rows: the first texts, and behind them the second ones in the same order.
 
@@ -54,6 +57,9 @@ def text_pairs(
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, see
+            `tfzoo.data.few_shapes`, and the last batch of an epoch is left out unless it is full: a text cannot be told
+            from one that is in the batch to fill it.
 
     Returns: a dataset of ({"token_ids", "padding_mask", "segment_ids"}, (2 B, T) int32 each; labels (2 B,) int32, the
         row of each text's partner; sample_weight (2 B,) float32, 1). Its cardinality is known.
@@ -74,6 +80,12 @@ def text_pairs(
             yield pair[1:]
 
     encoded = encode_texts(specs, records, tokenizer, sequence_length)
+    num_pairs = len(encoded.origins) // 2
+    if static_shapes and num_pairs < batch_size:
+        raise DataError(
+            f"`static_shapes` leaves out batches that are not full, and {num_pairs} pairs fill none; give more data or "
+            f"a smaller `batch_size`; received batch_size={batch_size}."
+        )
 
     def example(indices: tf.Tensor, epoch: tf.Tensor) -> TextPairsBatch:
         num_pairs = tf.size(indices)
@@ -81,7 +93,7 @@ def text_pairs(
         inputs = encoded.inputs(tf.concat([2 * indices, 2 * indices + 1], axis=0))
         return inputs, (rows + num_pairs) % (2 * num_pairs), tf.ones(tf.shape(rows))
 
-    return sorted_batches(
+    batches = sorted_batches(
         example,
         np.max(encoded.lengths().reshape(-1, 2), axis=1),
         encoded.origins[::2],
@@ -91,4 +103,8 @@ def text_pairs(
         seed=seed,
         repeat=repeat,
         start_step=start_step,
+        drop_remainder=static_shapes,
     )
+    if not static_shapes:
+        return batches
+    return with_few_shapes(batches, num_rows=2 * batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id)

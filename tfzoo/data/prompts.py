@@ -13,6 +13,7 @@ from tfzoo.data.batches import BatchPlan, over_epochs
 from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.data.corpus import chunks
 from tfzoo.data.examples import prompt_ids
+from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.language import CausalLmBatch
 from tfzoo.data.sources import mixture, read
 from tfzoo.errors import DataError, UsageError
@@ -42,6 +43,7 @@ def prompt_answer(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    static_shapes: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of pairs; the answer and the end token behind it alone are scored.
 
@@ -68,6 +70,8 @@ def prompt_answer(
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, and all batches have
+            B rows, some of which weigh nothing; see `tfzoo.data.few_shapes`.
 
     Returns: a dataset of ({"token_ids": (B, T), "padding_mask": (B, T)}, labels (B, T)) in int32, and sample_weight
         (B, T) float32. T is the longest row of the batch, the others are padded on the right. Its cardinality is
@@ -116,12 +120,17 @@ def prompt_answer(
         inputs = {"token_ids": token_ids, "padding_mask": tf.cast(is_real, tf.int32)}
         return inputs, ids[:, 1:].to_tensor(tokenizer.pad_id), tf.cast(is_real & is_answer, tf.float32)
 
-    return over_epochs(
+    batches = over_epochs(
         lambda epoch: tf.data.Dataset.from_tensor_slices(plan.batches(epoch)),
         example,
         num_batches=plan.num_batches,
         repeat=repeat,
         start_step=start_step,
+    )
+    if not static_shapes:
+        return batches
+    return with_few_shapes(
+        batches, num_rows=batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id, label_pad_id=tokenizer.pad_id
     )
 
 

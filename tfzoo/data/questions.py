@@ -11,6 +11,7 @@ from absl import logging
 
 from tfzoo.data.batches import sorted_batches
 from tfzoo.data.config import QuestionAnsweringDataConfig, check_windows
+from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.sources import mixture
 from tfzoo.data.squad import Answer, read_questions
 from tfzoo.data.windows import NUM_SPECIAL, Windows, cut_windows, window_inputs
@@ -37,6 +38,7 @@ def question_answering(
     seed: int = 0,
     repeat: bool = False,
     start_step: int = 0,
+    static_shapes: bool = False,
 ) -> tf.data.Dataset:
     """Returns batches of windows, and where in each the answer begins and ends; of several answers, the first.
 
@@ -65,6 +67,8 @@ def question_answering(
         seed: of the order.
         repeat: True = endless, each epoch in an order of its own.
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
+        static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, and the last batch has B
+            rows too, some of which weigh nothing; see `tfzoo.data.few_shapes`.
 
     Returns: a dataset of ({"token_ids", "padding_mask", "segment_ids"} (B, T) int32 each, labels (B, 2) int32, the
         positions of the answer's first and last token, and sample_weight (B, 2) float32, all 1). Its cardinality is
@@ -95,7 +99,7 @@ def question_answering(
         inputs = window_inputs(ids, questions.context_ids, Windows(*window), tokenizer, window_length)
         return inputs, answers, tf.ones_like(answers, tf.float32)
 
-    return sorted_batches(
+    batches = sorted_batches(
         example,
         NUM_SPECIAL + question_lengths[examples] + sizes,
         questions.origins[examples],
@@ -106,6 +110,9 @@ def question_answering(
         repeat=repeat,
         start_step=start_step,
     )
+    if not static_shapes:
+        return batches
+    return with_few_shapes(batches, num_rows=batch_size, max_length=window_length, pad_id=tokenizer.pad_id)
 
 
 @dataclasses.dataclass(frozen=True)
