@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from tfzoo.training.checkpoints import Checkpoint
+    from tfzoo.training.checkpoint_files import Checkpoint
 
 RECIPE, REQUESTED, EXAMPLES, TOKENIZER = "recipe.json", "requested_recipe.json", "examples.json", "tokenizer"
 # A run may go on with other values of these; everything else decides what the weights become.

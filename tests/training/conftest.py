@@ -1,7 +1,9 @@
-"""What the training tests share: one strategy over two logical CPUs."""
+"""What the training tests share: one strategy over two logical CPUs, and one run."""
 
 import pytest
 import tensorflow as tf
+
+from tests.training import tiny
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,10 @@ def mirrored(two_cpus):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.distribute.MirroredStrategy, "_collective_key_base", 100_000)
         return tf.distribute.MirroredStrategy(two_cpus)
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory, _two_logical_cpus):
+    """Four steps in one go: the run folder, the model, its history."""
+    run_dir = tmp_path_factory.mktemp("uninterrupted")
+    return run_dir, *tiny.train(run_dir)

@@ -17,7 +17,7 @@ import sys
 import tensorflow as tf
 
 from tfzoo.cli.main import main
-from tfzoo.training import checkpoints, trainer
+from tfzoo.training import checkpoint_files, checkpoints, trainer
 
 SETTINGS = (
     "training.num_steps=8",
@@ -44,7 +44,7 @@ def die() -> None:
 def arm(kind: str, step: int) -> None:
     """Makes this process die at a moment."""
 
-    class Recorder(trainer._Recorder):
+    class Recorder(trainer.Recorder):
         def on_train_batch_begin(self, batch, logs=None):
             if self.step + batch == step and kind == "step":
                 die()
@@ -56,7 +56,7 @@ def arm(kind: str, step: int) -> None:
             if self.step + len(self._batches) == step and kind == "validating":
                 die()
 
-    save_file, prune = checkpoints.save_file, checkpoints.prune
+    save_file, prune = checkpoint_files.save_file, checkpoints.prune
 
     def save_half(tensors, path):
         save_file(tensors, path)
@@ -69,9 +69,9 @@ def arm(kind: str, step: int) -> None:
             die()
         prune(run_dir, *arguments)
 
-    trainer._Recorder = Recorder
+    trainer.Recorder = Recorder
     if kind == "half":
-        checkpoints.save_file = save_half
+        checkpoint_files.save_file = save_half
     if kind == "saved":
         checkpoints.prune = prune_later
 

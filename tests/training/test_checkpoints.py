@@ -11,25 +11,9 @@ from safetensors import safe_open
 
 from tests.training import tiny
 from tfzoo.errors import CheckpointError
-from tfzoo.training import averaging, checkpoints
+from tfzoo.training import checkpoints
 from tfzoo.training.measures import best_record
 from tfzoo.training.optimizers import build_optimizer
-
-
-def compiled(seed=1, model=None):
-    """A tiny model and its optimizer; weights, moments and dropout states all hold random whole numbers."""
-    model = model or tiny.new_model(seed)
-    model({"token_ids": keras.Input((None,), dtype="int32")})
-    model.compile(optimizer=build_optimizer(tiny.config()))
-    model.optimizer.build(model.trainable_variables)
-    generator = np.random.default_rng(seed)
-    for variable in [*model.variables, *model.optimizer.variables]:
-        variable.assign(generator.integers(1000, size=variable.shape).astype(np.float32))
-    return model
-
-
-def history(*nats):
-    return [{"step": 10 * (index + 1), "nats_per_token": value} for index, value in enumerate(nats)]
 
 
 def values(model):
@@ -39,7 +23,7 @@ def values(model):
 @pytest.fixture(scope="module")
 def saved_run(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run")
-    checkpoints.save(compiled(), run_dir, history(2.5))
+    checkpoints.save(tiny.compiled(), run_dir, tiny.history(2.5))
     return run_dir
 
 
@@ -50,11 +34,11 @@ def run(saved_run, tmp_path):
 
 
 def test_round_trip(run):
-    model = compiled(seed=2)
+    model = tiny.compiled(seed=2)
     checkpoint = checkpoints.newest(run)
-    assert (checkpoint.step, checkpoint.history) == (10, history(2.5))
+    assert (checkpoint.step, checkpoint.history) == (10, tiny.history(2.5))
     checkpoints.restore(model, checkpoint)
-    for restored, expected in zip(values(model), values(compiled()), strict=True):
+    for restored, expected in zip(values(model), values(tiny.compiled()), strict=True):
         np.testing.assert_array_equal(restored, expected)
 
 
@@ -78,13 +62,13 @@ def test_files_open_without_tfzoo(run):
 
 
 def test_load_weights_leaves_the_rest_alone(run):
-    model = compiled(seed=2)
+    model = tiny.compiled(seed=2)
     checkpoints.load_weights(model, checkpoints.newest(run))
     num_weights = len(model.weights)
     weights = [variable.numpy() for variable in model.weights]
-    for loaded, expected in zip(weights, compiled().get_weights(), strict=True):
+    for loaded, expected in zip(weights, tiny.compiled().get_weights(), strict=True):
         np.testing.assert_array_equal(loaded, expected)
-    other = compiled(seed=2)
+    other = tiny.compiled(seed=2)
     assert num_weights == 3
     for variable, expected in zip(model.optimizer.variables, other.optimizer.variables, strict=True):
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
@@ -95,7 +79,7 @@ def test_a_run_that_begins_with_weights_has_them_alone(run, tmp_path):
     checkpoints.begin(tmp_path / "new", weights)
     with pytest.raises(CheckpointError, match="step-00000000 exists already"):
         checkpoints.begin(tmp_path / "new", weights)
-    model, before = compiled(seed=2), values(compiled(seed=2))
+    model, before = tiny.compiled(seed=2), values(tiny.compiled(seed=2))
     checkpoint = checkpoints.best(tmp_path / "new")
     assert (checkpoint.step, checkpoint.history) == (0, [{"step": 0}])
     checkpoints.restore(model, checkpoint)
@@ -107,14 +91,14 @@ def test_a_run_that_begins_with_weights_has_them_alone(run, tmp_path):
 
 
 def test_the_first_measured_checkpoint_is_better_than_none(run):
-    assert best_record([{"step": 0}, *history(9.0)])["step"] == 10
+    assert best_record([{"step": 0}, *tiny.history(9.0)])["step"] == 10
 
 
 def test_load_weights_needs_no_optimizer(run):
     model = tiny.new_model(2)
     model({"token_ids": keras.Input((None,), dtype="int32")})
     checkpoints.load_weights(model, checkpoints.newest(run))
-    np.testing.assert_array_equal(model.get_weights()[0], compiled().get_weights()[0])
+    np.testing.assert_array_equal(model.get_weights()[0], tiny.compiled().get_weights()[0])
 
 
 def test_bfloat16_and_whole_numbers_survive(tmp_path):
@@ -129,7 +113,7 @@ def test_bfloat16_and_whole_numbers_survive(tmp_path):
     keras.utils.set_random_seed(1)
     one = model()
     one.optimizer.iterations.assign(2**31 + 7)
-    checkpoints.save(one, tmp_path, history(1.0))
+    checkpoints.save(one, tmp_path, tiny.history(1.0))
     two = model()
     checkpoints.restore(two, checkpoints.newest(tmp_path))
     dtypes = {str(variable.numpy().dtype) for variable in [*two.variables, *two.optimizer.variables]}
@@ -187,7 +171,7 @@ def test_another_model_is_named(run):
 
 
 def test_a_variable_too_many_is_named(tmp_path):
-    checkpoints.save(compiled(model=WiderModel()), tmp_path, history(2.5))
+    checkpoints.save(tiny.compiled(model=WiderModel()), tmp_path, tiny.history(2.5))
     assert_refused(tmp_path, "'model/norm/gamma' is in the checkpoint only, and 2 more differences.")
 
 
@@ -198,7 +182,7 @@ def test_another_dtype_is_named(run):
 
 def assert_refused(run_dir, *parts, model=None):
     """Restoring fails with all the parts in its message, on one line, and changes nothing."""
-    model = compiled(seed=2, model=model)
+    model = tiny.compiled(seed=2, model=model)
     before = values(model)
     with pytest.raises(CheckpointError) as caught:
         checkpoints.restore(model, checkpoints.newest(run_dir))
@@ -225,13 +209,13 @@ def test_two_variables_with_one_path_are_refused(tmp_path):
     model.compile(optimizer=build_optimizer(tiny.config()))
     model.optimizer.build(model.trainable_variables)
     with pytest.raises(CheckpointError, match=r"two variables have the path 'twins/twin/kernel'; give their layers"):
-        checkpoints.save(model, tmp_path, history(1.0))
+        checkpoints.save(model, tmp_path, tiny.history(1.0))
     assert checkpoints.steps(tmp_path) == []
 
 
 def test_nothing_is_overwritten(run):
     with pytest.raises(CheckpointError, match="step-00000010 exists already; delete it or train into another run_dir"):
-        checkpoints.save(compiled(), run, history(1.0))
+        checkpoints.save(tiny.compiled(), run, tiny.history(1.0))
 
 
 def test_a_run_without_checkpoints(tmp_path):
@@ -241,11 +225,11 @@ def test_a_run_without_checkpoints(tmp_path):
 
 
 def test_newest_and_best_are_kept(tmp_path):
-    model = compiled()
+    model = tiny.compiled()
     nats = []
     for value in (3.0, 1.0, 2.0, 1.0, 4.0):
         nats.append(value)
-        checkpoints.save(model, tmp_path, history(*nats))
+        checkpoints.save(model, tmp_path, tiny.history(*nats))
         checkpoints.prune(tmp_path, 2)
     assert checkpoints.steps(tmp_path) == [20, 40, 50]
     assert checkpoints.best(tmp_path).step == 20
@@ -253,99 +237,25 @@ def test_newest_and_best_are_kept(tmp_path):
     assert sorted(path.name[:4] for path in (tmp_path / "checkpoints").iterdir()) == ["step"] * 3
 
 
-def test_the_mean_of_the_last_checkpoints(tmp_path):
-    models = [compiled(seed) for seed in (1, 2, 3, 4)]
-    for num, model in enumerate(models, start=1):
-        checkpoints.save(model, tmp_path, history(*range(num)))  # the first is the best
-        checkpoints.prune(tmp_path, 3)
-    checkpoints.save_between(models[0], tmp_path, history(*range(4)), 47, {})
-    assert checkpoints.steps(tmp_path) == [10, 20, 30, 40, 47]
-    averaged = averaging.last(tmp_path, 3)
-    assert [checkpoint.step for checkpoint in averaged] == [20, 30, 40]
-    model = compiled(seed=5)
-    before = [variable.numpy() for variable in model.optimizer.variables]
-    checkpoints.load_weights(model, *averaged)
-    for weight, *others in zip(model.get_weights(), *(one.get_weights() for one in models[1:]), strict=True):
-        expected = np.mean(np.stack(others).astype(np.float64), axis=0)
-        np.testing.assert_array_equal(weight, expected.astype(np.float32))
-    for variable, value in zip(model.optimizer.variables, before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), value)
-    checkpoints.load_weights(model, averaged[-1])
-    for weight, expected in zip(model.get_weights(), models[3].get_weights(), strict=True):
-        np.testing.assert_array_equal(weight, expected)
-
-
-def test_the_best_are_kept_and_averaged(tmp_path):
-    models = [compiled(seed) for seed in range(6)]
-    nats = [3.0, 1.0, 2.0, 1.0, 5.0, 4.0]
-    for num, model in enumerate(models, start=1):
-        checkpoints.save(model, tmp_path, history(*nats[:num]))
-        checkpoints.prune(tmp_path, 1, keep_best=3)
-        if num == 4:  # in the middle of the training
-            assert [one.step for one in averaging.best(tmp_path, 3)] == [20, 30, 40]
-    assert checkpoints.steps(tmp_path) == [20, 30, 40, 60]
-    assert [one.step for one in averaging.best(tmp_path, 2)] == [20, 40]
-    averaged = averaging.best(tmp_path, 3)
-    assert [one.step for one in averaged] == [20, 30, 40]
-    model = compiled(seed=9)
-    checkpoints.load_weights(model, *averaged)
-    for weight, *others in zip(model.get_weights(), *(one.get_weights() for one in models[1:4]), strict=True):
-        np.testing.assert_array_equal(weight, np.mean(np.stack(others).astype(np.float64), axis=0).astype(np.float32))
-    with pytest.raises(CheckpointError, match=r"average='best' needs the 4 best checkpoints; .* holds 3 of them"):
-        averaging.best(tmp_path, 4)
-
-
-def test_what_is_monitored_decides_which_are_best(tmp_path):
-    model = compiled()
-    records = []
-    for step, accuracy in ((10, 0.5), (20, 0.9), (30, 0.1), (40, 0.7)):
-        records.append({"step": step, "loss": step / 10, "accuracy": accuracy, "val_loss": 5 - step / 10})
-        checkpoints.save(model, tmp_path, records)
-        checkpoints.prune(tmp_path, 1, "accuracy", keep_best=2)
-    assert checkpoints.steps(tmp_path) == [20, 40]
-    assert [one.step for one in averaging.best(tmp_path, 2, "accuracy")] == [20, 40]
-    with pytest.raises(CheckpointError, match="holds 1 of them"):
-        averaging.best(tmp_path, 2, "loss")  # those of validation are 30 and 40
-
-
-def test_too_few_checkpoints_to_average(run, tmp_path):
-    message = (
-        r"average_checkpoints=2 needs the last 2 checkpoints; .*checkpoints holds 1 of them. Train the run further"
-    )
-    with pytest.raises(CheckpointError, match=message):
-        averaging.last(run, 2)
-    # The best one is there, but is not one of the last.
-    for num in range(2, 5):
-        checkpoints.save(compiled(), run, history(*range(num)))
-        checkpoints.prune(run, 1)
-    assert checkpoints.steps(run) == [10, 40]
-    with pytest.raises(CheckpointError, match="holds 1 of them"):
-        averaging.last(run, 2)
-    # Nor are weights from elsewhere a checkpoint of the training.
-    checkpoints.begin(tmp_path / "new", {"dense/bias": np.zeros(3, np.float32)})
-    with pytest.raises(CheckpointError, match="holds 0 of them"):
-        averaging.last(tmp_path / "new", 1)
-
-
 def test_a_checkpoint_between_two_records_counts_for_the_resume_alone(tmp_path):
-    model = compiled()
+    model = tiny.compiled()
     progress = {"loss/total": np.float32(2.5), "seconds": np.float64(1 / 3)}
     checkpoints.save_between(model, tmp_path, [], 7, progress)
     assert checkpoints.best(tmp_path).step == checkpoints.newest(tmp_path).step == 7
-    checkpoints.save(model, tmp_path, history(3.0))
-    checkpoints.save_between(model, tmp_path, history(3.0), 17, progress)
+    checkpoints.save(model, tmp_path, tiny.history(3.0))
+    checkpoints.save_between(model, tmp_path, tiny.history(3.0), 17, progress)
     checkpoints.prune(tmp_path, 1)
     assert checkpoints.steps(tmp_path) == [10, 17]
     assert checkpoints.best(tmp_path).step == 10
     between = checkpoints.newest(tmp_path)
-    assert (between.step, between.history) == (17, history(3.0))
+    assert (between.step, between.history) == (17, tiny.history(3.0))
     assert checkpoints.read_progress(between) == progress
     assert checkpoints.read_progress(checkpoints.best(tmp_path)) == {}
-    other = compiled(seed=2)
+    other = tiny.compiled(seed=2)
     checkpoints.restore(other, between)
     for restored, expected in zip(values(other), values(model), strict=True):
         np.testing.assert_array_equal(restored, expected)
-    checkpoints.save(model, tmp_path, history(3.0, 4.0))
+    checkpoints.save(model, tmp_path, tiny.history(3.0, 4.0))
     checkpoints.prune(tmp_path, 2)
     assert checkpoints.steps(tmp_path) == [10, 20]
 

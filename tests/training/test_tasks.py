@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from safetensors import safe_open
 
 from tests.training import encoder
+from tests.training.comparison import TIMES, assert_same_checkpoints, saved_state, without_times
 from tfzoo.errors import RecipeError
 from tfzoo.training import checkpoints, fit
 from tfzoo.training.measures import best_record, measures
@@ -16,13 +16,8 @@ from tfzoo.training.objectives import objective
 
 TASKS = tuple(encoder.TASKS)
 RATES = {"tokens_per_second", "examples_per_second"}
-TIMES = {"seconds", "flops_utilisation", "peak_memory_bytes", *RATES}
 # All that a fine-tuning has: dropout is on in `encoder.CONFIG`, the schedule is linear.
 FINE_TUNING = {"layer_decay": 0.8, "weight_decay": 0.1, "learning_rate": 0.01}
-
-
-def without_times(history):
-    return [{name: value for name, value in record.items() if name not in TIMES} for record in history]
 
 
 def names(task):
@@ -119,20 +114,6 @@ def stopped_at_2(run_dir, task, **changes):
     assert checkpoints.steps(run_dir) == [2]
 
 
-def assert_same_checkpoints(one, two):
-    assert checkpoints.steps(one) == checkpoints.steps(two)
-    for step in checkpoints.steps(one):
-        first, second = (read(run_dir, step) for run_dir in (one, two))
-        assert first.keys() == second.keys()
-        for name, value in first.items():
-            np.testing.assert_array_equal(second[name], value, err_msg=f"{name} of step {step}")
-
-
-def read(run_dir, step):
-    with safe_open(run_dir / "checkpoints" / f"step-{step:08d}" / "state.safetensors", framework="np") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
-
-
 @pytest.mark.parametrize(
     ("task", "features"),
     [
@@ -149,7 +130,7 @@ def test_a_run_with_features_resumes(tmp_path, task, features):
     _, resumed = encoder.train(tmp_path / "two", task, model, **FINE_TUNING | features)
     assert without_times(resumed) == without_times(history)
     assert_same_checkpoints(tmp_path / "one", tmp_path / "two")
-    assert any(name.startswith("lora/") for name in read(tmp_path / "one", 4)) == ("lora_rank" in features)
+    assert any(name.startswith("lora/") for name in saved_state(tmp_path / "one", 4)) == ("lora_rank" in features)
 
 
 @pytest.mark.parametrize("task", ["multi_label", "next_sentence", "regression"])

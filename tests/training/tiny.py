@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfzoo.training import TrainingConfig
+from tfzoo.training import TrainingConfig, fit
+from tfzoo.training.optimizers import build_optimizer
 
 VOCABULARY, LENGTH, BATCH = 13, 7, 4
 
@@ -50,3 +51,27 @@ def config(**changes):
 def new_model(seed=1, **arguments):
     keras.utils.set_random_seed(seed)
     return TinyModel(**arguments)
+
+
+def train(run_dir, model=None, *, validation=True, **changes):
+    """Trains the model and returns it with its history."""
+    model = model or new_model()
+    dataset = validation_dataset() if validation else None
+    return model, fit(model, train_dataset, config(**changes), run_dir, validation_dataset=dataset, verbose=0)
+
+
+def compiled(seed=1, model=None):
+    """A tiny model and its optimizer; weights, moments and dropout states all hold random whole numbers."""
+    model = model or new_model(seed)
+    model({"token_ids": keras.Input((None,), dtype="int32")})
+    model.compile(optimizer=build_optimizer(config()))
+    model.optimizer.build(model.trainable_variables)
+    generator = np.random.default_rng(seed)
+    for variable in [*model.variables, *model.optimizer.variables]:
+        variable.assign(generator.integers(1000, size=variable.shape).astype(np.float32))
+    return model
+
+
+def history(*nats):
+    """Records of every tenth step."""
+    return [{"step": 10 * (index + 1), "nats_per_token": value} for index, value in enumerate(nats)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tfzoo.errors import CheckpointError
 from tfzoo.training import checkpoints
-from tfzoo.training.checkpoints import Checkpoint
+from tfzoo.training.checkpoint_files import Checkpoint
 from tfzoo.training.measures import best_records
 
 _OTHER_VALUE = "the same training command takes another value."
