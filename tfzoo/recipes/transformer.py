@@ -173,15 +173,8 @@ def tiny_g2p() -> Recipe:
     """
     return _g2p(
         name="transformer_tiny_g2p",
-        data=DataConfig(
-            train=("sample:cmudict",),
-            validation=("sample:cmudict:validation",),
-            batch_tokens=4096,
-            max_source_length=40,
-            max_target_length=40,
-        ),
+        batch_tokens=4096,
         hidden_dim=128,
-        intermediate_dim=512,
         num_layers=2,
         num_beams=1,
         training=TrainingConfig(
@@ -204,15 +197,8 @@ def small_g2p() -> Recipe:
     """
     return _g2p(
         name="transformer_small_g2p",
-        data=DataConfig(
-            train=("sample:cmudict",),
-            validation=("sample:cmudict:validation",),
-            batch_tokens=2048,
-            max_source_length=40,
-            max_target_length=40,
-        ),
+        batch_tokens=2048,
         hidden_dim=192,
-        intermediate_dim=768,
         num_layers=3,
         num_beams=4,
         training=TrainingConfig(
@@ -226,25 +212,24 @@ def small_g2p() -> Recipe:
 
 
 def _g2p(
-    *,
-    name: str,
-    data: DataConfig,
-    hidden_dim: int,
-    intermediate_dim: int,
-    num_layers: int,
-    num_beams: int,
-    training: TrainingConfig,
+    *, name: str, batch_tokens: int, hidden_dim: int, num_layers: int, num_beams: int, training: TrainingConfig
 ) -> Recipe:
     """What both pronunciation recipes share: letters in, phonemes out, each side with a vocabulary of its own."""
     return Recipe(
         name=name,
         tokenizer=TokenizerConfig(source="characters", target="symbols"),
-        data=data,
+        data=DataConfig(
+            train=("sample:cmudict",),
+            validation=("sample:cmudict:validation",),
+            batch_tokens=batch_tokens,
+            max_source_length=40,
+            max_target_length=40,
+        ),
         model=TransformerConfig(
             vocabulary_size=43,  # 39 phonemes and 4 special tokens
             source_vocabulary_size=33,  # 26 letters, apostrophe, hyphen, full stop and 4 special tokens
             hidden_dim=hidden_dim,
-            intermediate_dim=intermediate_dim,
+            intermediate_dim=4 * hidden_dim,
             num_layers=num_layers,
             num_heads=4,
             dropout=0.1,
