@@ -7,7 +7,9 @@ of the standard library. CPython 3.11.7 has 605 documents of 2.16 million charac
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import os
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +44,7 @@ def documents(is_wanted: Callable[[str], bool]) -> Iterator[str]:
         if is_wanted(f"topic {name}") and (text := inspect.cleandoc(topic)):
             yield text
     for parts, path in sorted(modules.items()):
-        if is_wanted(_key(parts)) and (text := "\n\n".join(_docstrings(_parse(path)))):
+        if is_wanted(_key(parts)) and (text := "\n\n".join(_docstrings(path))):
             yield text
 
 
@@ -58,14 +60,14 @@ def packages(is_wanted: Callable[[str], bool]) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     for parts, path in sorted(_modules().items()):
         if parts != _TOPICS and is_wanted(_key(parts)):
-            found.setdefault(_key(parts), {}).update(dict.fromkeys(_docstrings(_parse(path))))
+            found.setdefault(_key(parts), {}).update(dict.fromkeys(_docstrings(path)))
     return {key: [*texts] for key, texts in sorted(found.items())}
 
 
 def _modules() -> dict[tuple[str, ...], Path]:
     """Returns the parts of a module's name -> its source."""
     root = Path(sysconfig.get_path("stdlib"))
-    modules = {path.relative_to(root).with_suffix("").parts: path for path in root.rglob("*.py")}
+    modules = {path.relative_to(root).with_suffix("").parts: path for path in _sources(root)}
     if _TOPICS not in modules:
         raise DataError(
             f"sample:python_docs reads the sources of the standard library, and {root} lacks pydoc_data/topics.py; "
@@ -80,6 +82,13 @@ def _modules() -> dict[tuple[str, ...], Path]:
         and parts[0] not in _GENERATED
         and not set(_LEFT_OUT) & set(parts)
     }
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        # Others' packages may be a hundred times the library.
+        folders[:] = set(folders) - set(_LEFT_OUT)
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
 def _key(parts: tuple[str, ...]) -> str:
@@ -117,13 +126,18 @@ def _topics(path: Path) -> dict[str, str]:
     return kept
 
 
-def _docstrings(node: ast.AST) -> Iterator[str]:
+@functools.cache  # A run reads the library for its tokenizer, its training and, to leave out copies, its validation.
+def _docstrings(path: Path) -> tuple[str, ...]:
+    return tuple(_below(_parse(path)))
+
+
+def _below(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         if text := (ast.get_docstring(node) or "").strip():
             yield text
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):  # no expression holds a docstring
-            yield from _docstrings(child)
+            yield from _below(child)
 
 
 def _parse(path: Path) -> ast.Module:
