@@ -1,8 +1,8 @@
 """`tfzoo prepare` and what it feeds: MB of UTF-8 text a second, memory, and how long a training step waits for data.
 
-    python -m benchmarks.prepare speed [--megabytes=16] [--num_workers=1 2]
-    python -m benchmarks.prepare memory [--megabytes=1000] [--num_workers=2]
-    python -m benchmarks.prepare input [--recipe=gpt2_tiny] [--num_steps=50]
+    python -m benchmarks.prepare speed [--megabytes=128] [--num_workers 1 2]
+    python -m benchmarks.prepare memory [--megabytes=1000] [--num_workers 2]
+    python -m benchmarks.prepare input [--megabytes=16] [--recipe=gpt2_tiny] [--num_steps=50]
 
 The text is synthetic: documents of 20 to 300 words, drawn by Zipf's law from 50,000 made-up ones, every tenth document
 twice. All use one byte-pair vocabulary of 8,000 ids.
@@ -10,10 +10,12 @@ twice. All use one byte-pair vocabulary of 8,000 ids.
 "speed" is compared with what one would write without tfzoo: Python reads lines, drops those whose hash it has seen,
 has the package `tokenizers` encode them in batches, and writes TFRecords. The resulting examples are compared first.
 Times hold the start of processes and of TensorFlow, which both sides need; processor seconds are those of all threads
-and processes, and say more than the clock on a machine that does other things as well. "memory" is the proportional set
-size (PSS) of all processes of the command together, read twice a second; the greatest counts. "input" times training
-steps on the prepared corpus, and on one batch of it that is held in memory: the difference is what a step waits for
-data.
+and processes, and say more than the clock on a machine that does other things as well. By default there are four
+shards, which two processes can share.
+
+"memory" is the proportional set size (PSS) of all processes of the command together, read twice a second; the greatest
+counts. "input" times training steps on the prepared corpus, and on one batch of it that is held in memory: the
+difference is what a step waits for data.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from benchmarks.recording import write
 from tfzoo.data.partitions import SHARD_BYTES
 
 MEGABYTE = 1_000_000
+MEGABYTES = {"speed": 128, "memory": 1000, "input": 16}
 CHUNK = 1000  # documents that `tokenizers` encodes at once
 VOCABULARY_SIZE = 8000
 NUM_WORDS = 50_000
@@ -51,15 +54,17 @@ DEDUPLICATE = "--set=data.cleaning=exact_duplicates"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, and writes the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("what", choices=("speed", "memory", "input"))
-    parser.add_argument("--megabytes", type=float, help="of text; default: 16, and 1000 for memory")
+    parser.add_argument("what", choices=[*MEGABYTES])
+    parser.add_argument(
+        "--megabytes", type=float, help="of text; default: 128 for speed, 1000 for memory, 16 for input"
+    )
     parser.add_argument("--num_workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--recipe", default="gpt2_tiny", help="what is trained")
     parser.add_argument("--num_steps", type=int, default=50, help="that are timed")
     parser.add_argument("--folder", type=Path, help="for the text and the corpus; default: a temporary one")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/prepare_WHAT.json")
     given = parser.parse_args(arguments)
-    megabytes = given.megabytes or (1000 if given.what == "memory" else 16)
+    megabytes = given.megabytes or MEGABYTES[given.what]
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         num_bytes = write_text(folder / "text.txt", int(megabytes * MEGABYTE))
@@ -236,12 +241,12 @@ def input_share(folder: Path, tokenizer: Path, name: str, num_steps: int) -> dic
     """Times steps on the prepared corpus and on one batch, and the corpus alone."""
     import tensorflow as tf
 
-    import tfzoo
+    from tfzoo import zoo
     from tfzoo.run_data import training_batches
     from tfzoo.run_folder import build_model, prepare
     from tfzoo.training.losses import cross_entropy
 
-    recipe = tfzoo.recipe(name)
+    recipe = zoo.recipe(name)
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocabulary_size=VOCABULARY_SIZE))
     output = folder / "prepared"
     subprocess.run(command(folder, tokenizer, output, 1), check=True)
@@ -269,7 +274,7 @@ def input_share(folder: Path, tokenizer: Path, name: str, num_steps: int) -> dic
     for *_, weights in batches.take(20 * num_steps):
         num_tokens += float(tf.reduce_sum(weights))
     return {
-        "recipe": name,
+        "recipe": recipe.name,
         "num_steps": num_steps,
         "step_ms_on_one_batch": round(on_held * 1e3, 2),
         "step_ms_on_the_corpus": round(on_prepared * 1e3, 2),

@@ -57,6 +57,17 @@ def documents_recipe(**data) -> Recipe:
     )
 
 
+def rows_recipe(**model) -> Recipe:
+    recipe = tfzoo.recipe("bert_tiny")
+    sizes = {"hidden_dim": 8, "intermediate_dim": 16, "num_layers": 1, "num_heads": 2}
+    ids = {"vocabulary_size": 40, "start_id": 2, "end_id": 3, "mask_id": 4}
+    return dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, sequence_length=9, batch_size=6),
+        model=dataclasses.replace(recipe.model, **sizes, **ids, **model),
+    )
+
+
 def write_pairs(folder: Path) -> list[str]:
     """Writes the pairs to two files; returns what names them."""
     for name, pairs in (("lower", LOWER + LOWER[::10] + TOO_LONG), ("upper", UPPER + UPPER[::10])):

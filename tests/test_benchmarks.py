@@ -1,16 +1,18 @@
 """The benchmarks run, and count what they say they count."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import tfzoo
 from benchmarks import decode, prepare, scale, text_to_text, train
+from tests import prepared as corpora
 from tests.tiny_run import NUM_TRAINED
 from tfzoo.cli.main import main
 from tfzoo.errors import UsageError
-from tfzoo.recipes import override
+from tfzoo.recipes import override, to_json
 from tfzoo.runtime.predictor import Hypotheses
 from tfzoo.training import checkpoints
 from tfzoo.training.utilisation import forward_flops
@@ -158,3 +160,25 @@ def test_prepare_makes_what_plain_python_makes_and_is_timed(tmp_path, monkeypatc
     assert results["plain_python"] == results["prepare_1"]
     assert 0.01 <= results["megabytes"] < 0.2
     assert [path.name for path in tmp_path.iterdir()] == ["prepare.json"]
+
+
+def test_prepared_data_is_timed_with_a_model_and_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.subprocess, "run", lambda command, check: main([*command[3:]]))
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(to_json(corpora.documents_recipe()), encoding="utf-8")
+    output = tmp_path / "prepare.json"
+    prepare.main(["input", "--megabytes=0.01", f"--recipe={recipe}", "--num_steps=1", f"--output={output}"])
+    results = read_results(output)["results"]
+    assert results["recipe"] == "gpt2_tiny"
+    share = 1 - results["step_ms_on_one_batch"] / results["step_ms_on_the_corpus"]
+    assert results["input_bound_share"] == pytest.approx(max(0, share), abs=0.01)
+    assert results["tokens_per_second_without_a_model"] > 0
+
+
+def test_the_memory_of_a_command_is_that_of_its_processes(tmp_path, monkeypatch):
+    program = "import os, time; held = b'x' * 60_000_000; os.fork(); time.sleep(2)"
+    monkeypatch.setattr(prepare, "command", lambda *_: [sys.executable, "-c", program])
+    (tmp_path / "text.txt").write_text("a", encoding="ascii")
+    found = prepare.memory(tmp_path, tmp_path, 1)
+    assert found["processes_at_the_peak"] == 2
+    assert 0.06 < found["peak_gigabytes"] < 0.1  # what both hold counts once

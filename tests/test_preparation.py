@@ -18,7 +18,7 @@ import tfzoo
 from tests import prepared as corpora
 from tests.prepared import DOCUMENTS, LOWER, UPPER
 from tests.tiny_run import digest
-from tfzoo import preparation
+from tfzoo import corpus_folder, preparation
 from tfzoo.cli.main import main
 from tfzoo.data import partitions, shards, sources
 from tfzoo.data.prepared import open_prepared
@@ -185,8 +185,10 @@ def test_what_is_interrupted_goes_on_to_the_same_result(moment, pairs, tmp_path,
     # Shard 0 was noted before the second one failed.
     assert written == {"unit": [0, 1, 2], "metadata": []}.get(moment, [1, 2])
     before = digest(tmp_path / "out")
+    (tmp_path / "out/.prepare/units").mkdir(parents=True)  # killed while it was deleted
     prepare(corpora.pairs_recipe(), tmp_path / "out", **call)
     assert digest(tmp_path / "out") == before
+    assert not (tmp_path / "out/.prepare").exists()
 
 
 def test_another_call_does_not_mix_into_a_folder(pairs, tmp_path):
@@ -241,7 +243,12 @@ def test_the_tokenizer_learns_from_as_much_as_it_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (lambda: tfzoo.recipe("bert_tiny", "text_classification"), "prepared for the tasks 'seq2seq' and 'causal_lm'"),
+        (
+            lambda: tfzoo.recipe("bert_tiny", "text_classification"),
+            "'text_classification', .* more than texts.*tsv:PATH",
+        ),
+        (lambda: tfzoo.recipe("bert_tiny", "question_answering"), "'seq2seq', 'causal_lm' and 'fill_mask'; the recipe"),
+        (lambda: corpora.rows_recipe(next_sentence=True, num_texts=2), "Do without, as Liu et al"),
         (lambda: corpora.pairs_recipe(cleaning=("near_duplicates",)), "4 kB of memory for each"),
         (lambda: corpora.pairs_recipe(noise="masking"), "drawn anew in each epoch"),
         (lambda: corpora.documents_recipe(examples="prompt_answer"), "must be 'packed'"),
@@ -271,7 +278,15 @@ def test_mistakes_leave_nothing_behind(pairs, tmp_path):
     tfzoo.text.BytePairTokenizer.train(["a b"], 300).save(tmp_path / "gpt2")
     with pytest.raises(UsageError, match="pad and end with two ids"):
         prepare(recipe, out, data=data, tokenizer=tmp_path / "gpt2", verbose=False)
-    assert not (out / "statistics.json").exists()
+    with pytest.raises(UsageError, match="word pieces for the task 'fill_mask'.*received BytePairTokenizer"):
+        prepare(
+            corpora.rows_recipe(),
+            out,
+            data=data[0].replace("tsv", "text", 1),
+            tokenizer=tmp_path / "gpt2",
+            verbose=False,
+        )
+    assert not out.exists()
 
 
 def test_nothing_left_is_an_error_with_the_reasons(tmp_path):
@@ -326,14 +341,20 @@ class TestBeam:
     def _beam(self):
         pytest.importorskip("apache_beam", reason="Apache Beam is an extra: pip install 'tfzoo[beam]'")
 
-    def run(self, directory, data, output, **options):
+    def run(self, directory, data, output, recipe=None, **options):
         from tfzoo.beam_preparation import prepare_by_beam
 
-        return prepare_by_beam(corpora.pairs_recipe(), output, data=data, tokenizer=directory, num_shards=3, **options)
+        recipe = recipe or corpora.pairs_recipe()
+        return prepare_by_beam(recipe, output, data=data, tokenizer=directory, num_shards=3, **options)
 
-    def test_the_shards_are_those_of_the_local_call(self, pairs, tmp_path):
+    @pytest.mark.parametrize("kind", ["pairs", "rows"])
+    def test_the_shards_are_those_of_the_local_call(self, kind, pairs, tmp_path):
         directory, data = pairs
-        statistics = self.run(directory, data, tmp_path / "beam")
+        recipe = None
+        if kind == "rows":
+            directory, data, recipe = tmp_path / "out", corpora.write_documents(tmp_path), corpora.rows_recipe()
+            prepare(recipe, directory, data=data, num_shards=3, verbose=False)
+        statistics = self.run(directory, data, tmp_path / "beam", recipe)
         names = [one.name for one in directory.glob("*.tfrecord-*")] + ["features.json", "dataset_info.json"]
         assert len(names) == 5
         for name in names:
@@ -345,15 +366,15 @@ class TestBeam:
 
     def test_shards_that_are_there_are_not_written_again(self, pairs, tmp_path, monkeypatch):
         directory, data = pairs
-        finish = preparation.finish
+        finish = corpus_folder.finish
 
         def fail(*args, **kwargs):
             raise Killed
 
-        monkeypatch.setattr(preparation, "finish", fail)
+        monkeypatch.setattr(corpus_folder, "finish", fail)
         with pytest.raises(Killed):
             self.run(directory, data, tmp_path / "beam")
-        monkeypatch.setattr(preparation, "finish", finish)
+        monkeypatch.setattr(corpus_folder, "finish", finish)
         (tmp_path / "beam/.prepare/shards/000001.json").unlink()
         times = {one.name: one.stat().st_mtime_ns for one in (tmp_path / "beam").glob("*.tfrecord-*")}
         self.run(directory, data, tmp_path / "beam")
@@ -368,8 +389,9 @@ class TestBeam:
 
 def test_a_tokenizer_comes_from_a_run_or_a_corpus(pairs, tmp_path):
     directory, _ = pairs
-    from_corpus = preparation.load_tokenizer(directory)
-    from_folder = preparation.load_tokenizer(directory / "tokenizer")
+    job = partitions.Job(task="seq2seq", specs=(), num_shards=1)
+    from_corpus = preparation.load_tokenizer(job, directory)
+    from_folder = preparation.load_tokenizer(job, directory / "tokenizer")
     assert from_corpus.assets() == from_folder.assets()
     assert json.loads((directory / "examples.json").read_text(encoding="utf-8"))
     assert {*json.loads((directory / "examples.json").read_text(encoding="utf-8"))} <= {one for one, _ in EXPECTED}

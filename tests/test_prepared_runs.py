@@ -69,6 +69,20 @@ def test_shares_of_a_run_are_the_corpus(corpus, tmp_path):
     assert sorted(found) == sorted({*corpora.LOWER, *corpora.UPPER})
 
 
+def test_an_encoder_is_pretrained_on_a_corpus(tmp_path):
+    recipe, data = corpora.rows_recipe(), corpora.write_documents(tmp_path)
+    prepare(recipe, tmp_path / "train", data=data, num_shards=2, verbose=False)
+    assert all(one.count("[MASK]") == 1 for one in open_prepared(tmp_path / "train").examples())
+    recipe = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, train=(f"prepared:{tmp_path / 'train'}",), validation=(data,)),
+        training=dataclasses.replace(recipe.training, num_steps=2, checkpoint_steps=1, warmup_steps=1),
+    )
+    run = runs.train(recipe, tmp_path / "run", verbose=0)
+    assert run.metrics["step"] == 2
+    assert run.tokenizer.assets() == open_prepared(tmp_path / "train").tokenizer.assets()
+
+
 def test_another_recipe_or_tokenizer_is_refused(corpus, tmp_path):
     recipe = recipe_for(corpus)
     with pytest.raises(UsageError, match="was prepared with tokenizer=TokenizerConfig"):

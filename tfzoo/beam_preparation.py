@@ -16,11 +16,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
-from tfzoo import preparation
+from tfzoo import corpus_folder, preparation
 from tfzoo.data import partitions
 from tfzoo.data.partitions import Item, Job, Unit
 from tfzoo.data.prepared import TOKENIZER
 from tfzoo.recipes.recipe import Recipe
+from tfzoo.text import TokenizerPair
 
 
 class ReadUnit(beam.DoFn):
@@ -43,7 +44,7 @@ class ReadUnit(beam.DoFn):
         records = partitions.read_unit(self._job, unit)
         for place, item in enumerate(partitions.items(self._job, unit.origin, records, counts)):
             yield self._job.shard_of(item), (item.digest, index, place, item.origin, item.texts)
-        preparation.note(self._directory, "units", index, counts)
+        corpus_folder.note_unit(index, counts, self._directory)
 
 
 class WriteShard(beam.DoFn):
@@ -61,13 +62,13 @@ class WriteShard(beam.DoFn):
 
     def setup(self) -> None:
         """Loads the tokenizer."""
-        self._tokenizer = preparation.load_tokenizer(self._directory / TOKENIZER)
+        self._tokenizer = TokenizerPair.load(self._directory / TOKENIZER)
 
     def process(self, element: tuple[int, dict[str, Iterable[Any]]]) -> Iterator[int]:
         """Yields the number of the shard."""
         index, grouped = element
         records = (Item(digest, origin, texts) for digest, _, _, origin, texts in sorted(grouped["records"]))
-        preparation.write_shard(self._job, index, records, lambda: self._tokenizer, self._directory)
+        corpus_folder.write_shard(self._job, index, records, lambda: self._tokenizer, self._directory)
         yield index
 
 
@@ -94,14 +95,15 @@ def prepare_by_beam(
 
     Raises:
         UsageError: see there.
+        ArtifactError: the same.
         DataError: the same; for what is seen only while the pipeline runs, what its runner makes of it.
     """
     recipe, job, units = preparation.plan(recipe, data, num_shards)
-    given = preparation.load_tokenizer(tokenizer)
+    given = preparation.load_tokenizer(job, tokenizer)
     directory = Path(output_dir).resolve()
-    if (statistics := preparation.begin(directory, recipe, job, units, given)) is not None:
+    if (statistics := corpus_folder.begin(directory, recipe, job, units, given)) is not None:
         return statistics
-    preparation.save_tokenizer(job, given, directory)
+    corpus_folder.save_tokenizer(given, directory)
     flags = PipelineOptions(list(pipeline_options))
     flags.view_as(SetupOptions).save_main_session = False
     with beam.Pipeline(options=flags) as pipeline:
@@ -118,4 +120,4 @@ def prepare_by_beam(
             | "group" >> beam.CoGroupByKey()
             | "write" >> beam.ParDo(WriteShard(job, str(directory)))
         )
-    return preparation.finish(recipe, job, directory, is_trained=False)
+    return corpus_folder.finish(recipe, job, directory, is_trained=False)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tfzoo import runs
 from tfzoo.errors import DataError, UsageError
+from tfzoo.folders import claim
 from tfzoo.run_folder import Run
 from tfzoo.runtime.loaded import Loaded
 
@@ -54,7 +55,8 @@ def predict_files(
         DataError: no such file, or a line that is not UTF-8; what was answered before it is kept.
     """
     tasks = plan(inputs, Path(output_dir), as_json)
-    claim(Path(output_dir), path, as_json, runtime, options)
+    made_with = {"model": _fingerprint(Path(path)), "as_json": as_json, "runtime": runtime, "options": options}
+    claim(Path(output_dir), JOB, made_with)
     predictor = runs.load(path, runtime)
     open_tasks = {source: target for source, target in tasks.items() if not target.exists()}
     total = sum(map(_count_lines, open_tasks)) if verbose else None
@@ -82,35 +84,6 @@ def plan(inputs: Sequence[str], output_dir: Path, as_json: bool) -> dict[Path, P
                 raise UsageError(f"two inputs would be answered in {target}; rename one, or answer them apart.")
             tasks[Path(name)] = target
     return tasks
-
-
-def claim(
-    output_dir: Path, path: str | os.PathLike[str], as_json: bool, runtime: str | None, options: dict[str, Any]
-) -> None:
-    """Makes the folder and notes what its answers are made with, or checks that they are made with the same.
-
-    Raises:
-        UsageError: the folder holds something else.
-    """
-    job = {"model": _fingerprint(Path(path)), "as_json": as_json, "runtime": runtime, "options": options}
-    note = output_dir / JOB
-    if note.exists():
-        try:
-            noted = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{note} is damaged; name another output_dir, or remove {output_dir}.") from error
-        if noted != job:
-            changed = next(name for name in job if name not in noted or noted[name] != job[name])
-            raise UsageError(
-                f"{output_dir} holds answers made with another `{changed}`; go on as before, or name another folder."
-            )
-        return
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise UsageError(f"`output_dir` {output_dir} exists and is not empty; name another folder.")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    aside = output_dir / f"{JOB}.part"
-    aside.write_text(json.dumps(job), encoding="utf-8")
-    aside.replace(note)
 
 
 def _fingerprint(path: Path) -> str:

@@ -2,43 +2,33 @@
 
 Two stages, each over many processes and in constant memory: units of the input are cleaned and sorted into partitions
 on disk (`tfzoo.data.partitions`), and each partition becomes a shard (`tfzoo.data.shards`). Between them a tokenizer is
-trained on a sample, unless one is given. A unit or a shard is there whole or not at all, so that the same call goes on
-where a killed one was.
-
-    DIR/                what `tfzoo.data.prepared` reads
-    DIR/.prepare.json   what it is made of
-    DIR/.prepare/       units, and what is known of each shard; deleted at the end. It takes about as much room as the
-                        corpus
+trained on a sample, unless one is given. `tfzoo.corpus_folder` keeps account of what is done.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from tqdm import tqdm
 
-from tfzoo import run_data
-from tfzoo.data import partitions, shards
-from tfzoo.data.config import CausalLmDataConfig, DataConfig
-from tfzoo.data.partitions import Item, Job, Unit
+from tfzoo import corpus_folder, run_data
+from tfzoo.data import partitions
+from tfzoo.data.config import CausalLmDataConfig, DataConfig, MaskedLmDataConfig
+from tfzoo.data.partitions import Job, Unit
 from tfzoo.data.pipeline import check_special_ids
-from tfzoo.data.prepared import EXAMPLES, LENGTHS, RECIPE, STATISTICS, TOKENIZER
+from tfzoo.data.prepared import TOKENIZER
 from tfzoo.data.processes import Processes
 from tfzoo.data.sources import parse_spec, weight
 from tfzoo.errors import UsageError
-from tfzoo.recipes.recipe import Recipe, to_json
+from tfzoo.recipes.recipe import Recipe
 from tfzoo.text import TokenizerPair, train_pair
+from tfzoo.text.word_piece import WordPieceTokenizer
 
-JOB, WORK = ".prepare.json", ".prepare"
 TOKENIZER_CHARACTERS = 10_000_000
 
 
@@ -58,8 +48,8 @@ def prepare(
     With `num_workers` above 1 this starts processes, so that a script needs its `if __name__ == "__main__"`.
 
     Args:
-        recipe: of the task "seq2seq" or "causal_lm"; says how texts are cleaned, how long they may be, and which
-            tokenizer is trained.
+        recipe: of the task "seq2seq", "causal_lm" or "fill_mask"; says how texts are cleaned, how long they may be, and
+            which tokenizer is trained.
         output_dir: an absent or empty folder, or that of the call to go on with.
         data: one data specification or several, instead of the recipe's own.
         tokenizer: the folder of a run, an artifact, another prepared corpus or a tokenizer; None = one is trained.
@@ -80,27 +70,28 @@ def prepare(
     for name, value in (("num_workers", num_workers), ("tokenizer_characters", tokenizer_characters)):
         if value < 1:
             raise UsageError(f"`{name}` must be at least 1; received {name}={value}.")
-    given = None if tokenizer is None else load_tokenizer(tokenizer)
+    given = None if tokenizer is None else load_tokenizer(job, tokenizer)
     directory = Path(output_dir)
-    if (statistics := begin(directory, recipe, job, units, given, tokenizer_characters)) is not None:
+    statistics = corpus_folder.begin(directory, recipe, job, units, given, tokenizer_characters)
+    if statistics is not None:
         return statistics
     show = functools.partial(tqdm, disable=None if verbose else True)
     with Processes(num_workers) as run:
         sizes = [sum(map(partitions.size_of, unit.parts)) for unit in units]
         with show(desc="reading", total=sum(sizes), unit="B", unit_scale=True) as progress:
-            for index, _ in run(_partition, [(job, index, unit, directory) for index, unit in enumerate(units)]):
+            tasks = [(job, index, unit, directory) for index, unit in enumerate(units)]
+            for index, _ in run(corpus_folder.write_unit, tasks):
                 progress.update(sizes[index])
         if given is None and not (directory / TOKENIZER).exists():
-            texts = partitions.sample(directory / WORK / "units", job.num_shards, tokenizer_characters)
-            given = train_pair(recipe.tokenizer, _counted(texts), recipe.model.vocabulary_size)
-            save_tokenizer(job, given, directory)
-        elif given is not None:
-            save_tokenizer(job, given, directory)
-        _tokenizer.cache_clear()  # this process may have had another one in that folder
+            texts = corpus_folder.sample(job, tokenizer_characters, directory)
+            given = _checked(job, train_pair(recipe.tokenizer, texts, recipe.model.vocabulary_size))
+        if given is not None:
+            corpus_folder.save_tokenizer(given, directory)
+        corpus_folder.load_tokenizer_once.cache_clear()  # this process may have had another one in that folder
         with show(desc="tokenizing", total=job.num_shards, unit=" shards") as progress:
-            for _ in run(_write_partition, [(job, index, directory) for index in range(job.num_shards)]):
+            for _ in run(corpus_folder.write_partition, [(job, index, directory) for index in range(job.num_shards)]):
                 progress.update()
-    return finish(recipe, job, directory, is_trained=tokenizer is None)
+    return corpus_folder.finish(recipe, job, directory, is_trained=tokenizer is None)
 
 
 def plan(recipe: Recipe, data: Sequence[str] | str, num_shards: int | None) -> tuple[Recipe, Job, list[Unit]]:
@@ -129,10 +120,11 @@ def _job(recipe: Recipe, num_shards: int) -> Job:
     data = recipe.data
     if not 1 <= num_shards <= 99_999:
         raise UsageError(f"`num_shards` must be in [1, 99999]; received num_shards={num_shards}.")
-    if not isinstance(data, (DataConfig, CausalLmDataConfig)):
+    if not isinstance(data, (DataConfig, CausalLmDataConfig, MaskedLmDataConfig)):
         raise UsageError(
-            f"a corpus is prepared for the tasks 'seq2seq' and 'causal_lm'; the recipe {recipe.name!r} is for "
-            f"{recipe.task!r}, whose examples are more than token ids. Train it on the texts themselves."
+            f"a corpus is prepared for the tasks 'seq2seq', 'causal_lm' and 'fill_mask'; the recipe {recipe.name!r} is "
+            f"for {recipe.task!r}, whose examples are more than texts. `tfzoo train` reads them from the files "
+            "themselves, such as --data=tsv:PATH, and holds them in memory, 4 bytes a token."
         )
     if "near_duplicates" in data.cleaning:
         raise UsageError(
@@ -143,10 +135,10 @@ def _job(recipe: Recipe, num_shards: int) -> Job:
         if data.noise is not None:
             raise UsageError(
                 f"`data.noise` is drawn anew in each epoch from single texts; received noise={data.noise!r}. Pairs "
-                "alone are prepared."
+                "alone are prepared; train with noise on the texts themselves."
             )
         return Job(
-            task="seq2seq",
+            task=recipe.task,
             specs=data.train,
             cleaning=data.cleaning,
             is_reversed=data.reversed,
@@ -154,10 +146,15 @@ def _job(recipe: Recipe, num_shards: int) -> Job:
             max_target_length=data.max_target_length,
             num_shards=num_shards,
         )
-    if data.examples != "packed":
+    if isinstance(data, CausalLmDataConfig) and data.examples != "packed":
         raise UsageError(
             f"`data.examples` must be 'packed': whole documents are prepared, and are streamed as windows; received "
-            f"examples={data.examples!r}."
+            f"examples={data.examples!r}. Train with it on the texts themselves."
+        )
+    if getattr(recipe.model, "next_sentence", False):
+        raise UsageError(
+            "`model.next_sentence` must be false: it draws sentences from all over the corpus, which is streamed; "
+            "received next_sentence=True. Do without, as Liu et al. (2019) did, or train on the texts themselves."
         )
     for spec in data.train:
         if weight(spec) is not None:
@@ -165,192 +162,26 @@ def _job(recipe: Recipe, num_shards: int) -> Job:
                 f"{spec}: a language model reads every document once an epoch, so that a weight has no meaning; "
                 "leave it out, or repeat the specification."
             )
-    return Job(task="causal_lm", specs=data.train, cleaning=data.cleaning, num_shards=num_shards)
+    return Job(task=recipe.task, specs=data.train, cleaning=data.cleaning, num_shards=num_shards)
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> TokenizerPair:
+def load_tokenizer(job: Job, path: str | os.PathLike[str]) -> TokenizerPair:
     """Returns the tokenizer of a run, an artifact, a prepared corpus, or of a folder of its own.
 
     Raises:
         ArtifactError: there is none.
+        UsageError: it is of a kind that the task cannot do with.
     """
     folder = Path(path)
-    return TokenizerPair.load(folder / TOKENIZER if (folder / TOKENIZER).is_dir() else folder)
+    return _checked(job, TokenizerPair.load(folder / TOKENIZER if (folder / TOKENIZER).is_dir() else folder))
 
 
-def begin(
-    directory: Path,
-    recipe: Recipe,
-    job: Job,
-    units: list[Unit],
-    given: TokenizerPair | None,
-    tokenizer_characters: int | None = None,
-) -> dict[str, Any] | None:
-    """Makes the folder of a corpus, or goes on with it; returns its statistics if it is finished already.
-
-    Raises:
-        UsageError: the folder holds something else, or the corpus was begun otherwise.
-    """
-    files = sorted({part.path for unit in units for part in unit.parts})
-    wanted = {
-        "recipe": json.loads(to_json(recipe)),
-        "num_shards": job.num_shards,
-        "tokenizer": None if given is None else _digest(given),
-        "tokenizer_characters": tokenizer_characters if given is None else None,
-        "files": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files],
-    }
-    _claim(directory, wanted)
-    if (directory / STATISTICS).exists():
-        logging.info("%s is prepared already.", directory)
-        return json.loads((directory / STATISTICS).read_text(encoding="utf-8"))
-    for folder in (directory / WORK / "units", directory / WORK / "shards", directory / LENGTHS):
-        folder.mkdir(parents=True, exist_ok=True)
-    for folder in (directory, directory / LENGTHS, directory / WORK / "units", directory / WORK / "shards"):
-        for path in folder.glob(".[0-9p]*"):  # what a killed call left half-written
-            if path.is_file() and path.name != JOB:
-                path.unlink()
-    return None
-
-
-def _digest(tokenizer: TokenizerPair) -> str:
-    content = hashlib.sha256()
-    for name, asset in sorted(tokenizer.assets().items()):
-        content.update(name.encode() + b"\0" + asset)
-    return content.hexdigest()
-
-
-def _claim(directory: Path, wanted: dict[str, Any]) -> None:
-    path = directory / JOB
-    if path.exists():
-        try:
-            noted = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{path} is damaged; name another output_dir, or remove {directory}.") from error
-        changed = [name for name in wanted if name not in noted or noted[name] != wanted[name]]
-        if changed:
-            raise UsageError(
-                f"{directory} was begun with another `{changed[0]}`; go on as before, or name another output_dir."
-            )
-        return
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(f"`output_dir` {directory} exists and is not empty; name another folder.")
-    directory.mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(wanted))
-
-
-def save_tokenizer(job: Job, tokenizer: TokenizerPair, directory: Path) -> None:
-    """Writes the tokenizer of a corpus, whole or not at all, unless it is there.
-
-    Raises:
-        UsageError: it cannot tell padding from text, where pairs are padded.
-    """
+def _checked(job: Job, tokenizer: TokenizerPair) -> TokenizerPair:
     if job.task == "seq2seq":
         check_special_ids(tokenizer)
-    if (directory / TOKENIZER).exists():
-        return
-    aside = directory / f".{TOKENIZER}"
-    shutil.rmtree(aside, ignore_errors=True)
-    dataclasses.replace(tokenizer, prompt_suffix="").save(aside)
-    aside.rename(directory / TOKENIZER)
-
-
-def _counted(texts: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    num_records = num_characters = 0
-    for record in texts:
-        yield record
-        num_records += 1
-        num_characters += sum(map(len, record))
-    logging.info("training the tokenizer on %d examples of %d characters", num_records, num_characters)
-
-
-def _partition(job: Job, index: int, unit: Unit, directory: Path) -> None:
-    if not _noted_path(directory, "units", index).exists():
-        note(directory, "units", index, partitions.partition(job, index, unit, directory / WORK / "units"))
-
-
-def _write_partition(job: Job, index: int, directory: Path) -> None:
-    records = partitions.read_partition(directory / WORK / "units", index)
-    write_shard(job, index, records, lambda: _tokenizer(directory / TOKENIZER), directory)
-
-
-def write_shard(
-    job: Job, index: int, records: Iterable[Item], tokenizer: Callable[[], TokenizerPair], directory: Path
-) -> None:
-    """Writes a shard, and a note of what is known of it, unless they are there.
-
-    Args:
-        job: what is prepared.
-        index: number of the shard.
-        records: in the order of their hashes.
-        tokenizer: gives the tokenizer.
-        directory: the corpus.
-    """
-    if not _noted_path(directory, "shards", index).exists():
-        note(directory, "shards", index, shards.write_shard(job, index, records, tokenizer(), directory))
-
-
-def note(directory: Path, kind: str, index: int, found: dict[str, Any]) -> None:
-    """Notes what is known of a unit or a shard, by which it counts as done.
-
-    Args:
-        directory: the corpus.
-        kind: "units" or "shards".
-        index: its number.
-        found: what is known.
-    """
-    _write(_noted_path(directory, kind, index), json.dumps(found))
-
-
-def _noted_path(directory: Path, kind: str, index: int) -> Path:
-    return directory / WORK / kind / f"{index:06d}.json"
-
-
-def _noted(directory: Path, kind: str) -> list[dict[str, Any]]:
-    paths = sorted((directory / WORK / kind).glob("[0-9]*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-
-
-@functools.lru_cache(maxsize=1)
-def _tokenizer(folder: Path) -> TokenizerPair:
-    """Returns the tokenizer of a folder, loaded once in each process."""
-    return TokenizerPair.load(folder)
-
-
-def finish(recipe: Recipe, job: Job, directory: Path, *, is_trained: bool) -> dict[str, Any]:
-    """Writes what makes the shards a corpus, the statistics last, and returns these.
-
-    Args:
-        recipe: what was asked for.
-        job: what was done.
-        directory: the corpus.
-        is_trained: whether the tokenizer was trained on it.
-    """
-    found = _noted(directory, "shards")
-    statistics = shards.statistics(job, found, _noted(directory, "units"), directory)
-    statistics["tokenizer"] = {"is_trained": is_trained}
-    firsts = [one["first"] for one in found if one["first"]]
-    chosen = [firsts[len(firsts) * place // run_data.NUM_EXAMPLES] for place in range(run_data.NUM_EXAMPLES)]
-    inputs = [*dict.fromkeys(texts[0] for texts in chosen)]
-    if job.task == "causal_lm":
-        inputs = [run_data.beginning(document) for document in inputs]
-    _write(directory / EXAMPLES, json.dumps(inputs, ensure_ascii=False, indent=2) + "\n")
-    _write(directory / RECIPE, to_json(recipe))
-    shards.write_metadata(job, found, directory)
-    _write(directory / STATISTICS, json.dumps(statistics) + "\n")
-    shutil.rmtree(directory / WORK)
-    logging.info(
-        "%s: %d examples, %d tokens in %d shards; of %d read, left out: %s.",
-        directory,
-        statistics["num_examples"],
-        statistics["num_tokens"],
-        job.num_shards,
-        statistics["num_read"],
-        ", ".join(f"{count} {name}" for name, count in statistics["dropped"].items()),
-    )
-    return statistics
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    if job.task == "fill_mask" and not isinstance(tokenizer.target, WordPieceTokenizer):
+        raise UsageError(
+            "`tokenizer` must be one of word pieces for the task 'fill_mask', with [CLS], [SEP] and [MASK]; received "
+            f"{type(tokenizer.target).__name__}. Name the folder of a BERT, or leave it out to train one."
+        )
+    return tokenizer

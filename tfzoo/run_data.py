@@ -207,9 +207,14 @@ def examples(recipe: Recipe) -> list[str]:
         return corpus.examples()
     inputs = [*dict.fromkeys(_input(recipe, record) for spec in specs for record in records(recipe, spec))]
     chosen = [inputs[len(inputs) * place // NUM_EXAMPLES] for place in range(min(NUM_EXAMPLES, len(inputs)))]
+    return [shortened(recipe, one) for one in chosen]
+
+
+def shortened(recipe: Recipe, text: str) -> str:
+    """Returns what `examples` gives of the text of an input: of a document how it begins, for "fill_mask" masked."""
     if recipe.task == "fill_mask":
-        return [masked(beginning(document, _MASKED_WORDS)) for document in chosen]
-    return [beginning(document) for document in chosen] if _holds_documents(recipe) else chosen
+        return masked(beginning(text, _MASKED_WORDS))
+    return beginning(text) if _holds_documents(recipe) else text
 
 
 def beginning(document: str, num_words: int = 6) -> str:

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from tests import prepared as corpora
 from tests.prepared import DOCUMENTS, LOWER, UPPER, documents, labels, rows
-from tfzoo.data import causal_lm, causal_lm_windows, seq2seq
-from tfzoo.data import prepared as prepared_module
+from tfzoo.data import causal_lm, causal_lm_windows, seq2seq, streaming
 from tfzoo.data.boundaries import choose_boundaries
-from tfzoo.data.prepared import groups_of, open_prepared
+from tfzoo.data.prepared import open_prepared
 from tfzoo.data.prepared_pairs import copies, draw
 from tfzoo.data.sharding import Shard
+from tfzoo.data.streaming import Order, groups_of, stream
 from tfzoo.errors import DataError, UsageError
 from tfzoo.preparation import prepare
 
@@ -48,7 +48,7 @@ def texts(tmp_path_factory):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(prepared_module, "GROUP", 2)
+    monkeypatch.setattr(streaming, "GROUP", 2)
 
 
 def read_pairs(directory, **options):
@@ -266,15 +266,10 @@ def test_a_share_without_an_example_is_told(pairs):
     shards = [dict(one, buckets=np.zeros_like(one["buckets"]).tolist()) for one in corpus.statistics["shards"]]
     empty = dataclasses.replace(corpus, statistics=corpus.statistics | {"shards": shards})
     with pytest.raises(UsageError, match="share 0 of 1 has no example"):
-        prepared_module.stream(
+        stream(
             empty,
-            Shard(),
+            Order(shuffle=True, seed=0, repeat=False, start_step=0),
             num_batches=lambda group: 0,
             read=None,
             example=None,
-            shuffle=True,
-            seed=0,
-            repeat=False,
-            start_step=0,
-            deterministic=True,
         )

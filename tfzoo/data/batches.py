@@ -19,8 +19,8 @@ from tfzoo.errors import UsageError
 if TYPE_CHECKING:
     import tensorflow as tf
 
-
-_SORTED_BATCHES = 50
+SORTED_BATCHES = 50
+"""Batches whose examples are sorted by length together."""
 
 
 def bucket_boundaries(max_length: int) -> list[int]:
@@ -244,7 +244,7 @@ def sorted_batches(
         shuffle=shuffle,
         seed=seed,
         drop_remainder=drop_remainder,
-        num_sorted=_SORTED_BATCHES * batch_size,
+        num_sorted=SORTED_BATCHES * batch_size,
     )
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:

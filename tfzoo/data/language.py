@@ -21,6 +21,7 @@ from tfzoo.data.config import CausalLmDataConfig
 from tfzoo.data.documents import Documents, tokenize_documents
 from tfzoo.data.prepared import open_prepared, prepared_directory
 from tfzoo.data.sharding import Shard
+from tfzoo.data.streaming import Order
 from tfzoo.errors import UsageError
 from tfzoo.text.tokenizers import Tokenizer
 
@@ -115,15 +116,17 @@ def causal_lm(
             )
         return prepared_windows(
             open_prepared(directory, tokenizer, cleaning=tuple(cleaning)),
+            Order(
+                shuffle=shuffle,
+                seed=seed,
+                repeat=repeat,
+                start_step=start_step,
+                deterministic=deterministic,
+                shard=shard or Shard(),
+            ),
             sequence_length=sequence_length,
             batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            repeat=repeat,
-            start_step=start_step,
             static_shapes=static_shapes,
-            deterministic=deterministic,
-            shard=shard or Shard(),
         )
     documents = tokenize_documents(specs, tokenizer, cleaning)
     num_windows = -(-documents.num_tokens // sequence_length)

@@ -6,6 +6,7 @@ chosen anew in each epoch (Liu et al., 2019, section 4.1): a function of seed, e
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,11 @@ from tfzoo.data.documents import tokenize_documents
 from tfzoo.data.examples import segment_inputs
 from tfzoo.data.few_shapes import with_few_shapes
 from tfzoo.data.masking import NUM_NOISES, Masking
+from tfzoo.data.prepared import open_prepared, prepared_directory
 from tfzoo.data.sentences import tokenize_sentences
+from tfzoo.data.sharding import Shard
+from tfzoo.data.streaming import Order
+from tfzoo.errors import UsageError
 from tfzoo.text.word_piece import WordPieceTokenizer
 
 if TYPE_CHECKING:
@@ -44,8 +49,11 @@ def masked_lm(
     repeat: bool = False,
     start_step: int = 0,
     static_shapes: bool = False,
+    shard: Shard | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of rows with tokens to predict; all documents are read and tokenized in this call.
+
+    Documents that `tfzoo prepare` tokenized ("prepared:DIR") are streamed, see `tfzoo.data.streaming`.
 
     Without `next_sentence`, a row is [CLS], T - 2 tokens of one document, or what is left at its end, and [SEP]; every
     token of an epoch is in one row. With it, a row is [CLS] a [SEP] b [SEP]. As many sentences of a document as fit are
@@ -73,6 +81,7 @@ def masked_lm(
         start_step: batches to skip, without computing them: the rest equals that of an uninterrupted run.
         static_shapes: True = batches of few shapes, for XLA and TPU: T is the end of a bucket, and the last batch has B
             rows too, some of which weigh nothing; see `tfzoo.data.few_shapes`.
+        shard: which part of every batch; None = all of it.
 
     Returns: a dataset of ({"token_ids", "padding_mask", "segment_ids"}, (B, T) int32 each, and "mask_positions" (B, M)
         int32; labels (B, M) int32; sample_weight (B, M) float32). M is the same in all batches: the most tokens that
@@ -81,7 +90,8 @@ def masked_lm(
         and weights have the same keys. The dataset's cardinality is known.
 
     Raises:
-        UsageError: a number out of its range, an unknown name or specification, none, or one with a weight.
+        UsageError: a number out of its range, an unknown name or specification, none, or one with a weight; prepared
+            documents and `next_sentence`.
         DataError: missing or malformed data, no document with a token in it, or too few sentences for pairs.
     """
     import tensorflow as tf
@@ -101,8 +111,6 @@ def masked_lm(
         whole_word=whole_word,
         max_predictions=max(1, int(mask_probability * (sequence_length - num_special) + 0.5)),
     )
-    make = _pairs if next_sentence else _windows
-    rows_of, lengths = make(specs, tokenizer, cleaning, sequence_length - num_special)
 
     def noise_of(epoch: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         for_row = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int64), epoch]), row)
@@ -112,7 +120,7 @@ def masked_lm(
             tf.random.stateless_uniform([NUM_NOISES, sequence_length], for_mask, dtype=tf.float64),
         )
 
-    def example(rows: tf.Tensor, epoch: tf.Tensor) -> MaskedLmBatch:
+    def example(rows_of: _Rows, rows: tf.Tensor, epoch: tf.Tensor) -> MaskedLmBatch:
         pair_noise, mask_noise = tf.map_fn(
             lambda row: noise_of(epoch, row), rows, fn_output_signature=(tf.float64, tf.float64)
         )
@@ -128,8 +136,30 @@ def masked_lm(
             {"logits": masked.weights, "next_sentence_logits": tf.ones(tf.shape(rows))},
         )
 
+    if (directory := prepared_directory(specs)) is not None:
+        from tfzoo.data.prepared_rows import prepared_rows
+
+        if next_sentence:
+            raise UsageError(
+                f"prepared:{directory} is streamed, and `next_sentence` draws sentences from all over the corpus; do "
+                "without, as Liu et al. (2019) did, or read the texts themselves."
+            )
+
+        def prepared_example(ids: tf.RaggedTensor, rows: tf.Tensor, epoch: tf.Tensor) -> MaskedLmBatch:
+            return example(lambda *_: _one_text(ids, tokenizer), rows, epoch)
+
+        return prepared_rows(
+            open_prepared(directory, tokenizer, cleaning=tuple(cleaning)),
+            Order(shuffle=shuffle, seed=seed, repeat=repeat, start_step=start_step, shard=shard or Shard()),
+            row_tokens=sequence_length - num_special,
+            batch_size=batch_size,
+            static_shapes=static_shapes,
+            example=prepared_example,
+        )
+    make = _pairs if next_sentence else _windows
+    rows_of, lengths = make(specs, tokenizer, cleaning, sequence_length - num_special)
     batches = sorted_batches(
-        example,
+        functools.partial(example, rows_of),
         lengths,
         np.zeros(len(lengths), int),
         batch_size=batch_size,
@@ -139,9 +169,9 @@ def masked_lm(
         repeat=repeat,
         start_step=start_step,
     )
-    if not static_shapes:
-        return batches
-    return with_few_shapes(batches, num_rows=batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id)
+    if static_shapes:
+        batches = with_few_shapes(batches, num_rows=batch_size, max_length=sequence_length, pad_id=tokenizer.pad_id)
+    return shard.batches(batches) if shard else batches
 
 
 def _windows(
@@ -161,8 +191,7 @@ def _windows(
 
     def rows_of(rows: tf.Tensor, noise: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
         first, length = tf.gather(row_starts, rows), tf.gather(row_lengths, rows)
-        ids = _enclosed(tf.gather(documents.token_ids, tf.ragged.range(first, first + length)), tokenizer, start=True)
-        return ids, ids.row_lengths(), tf.zeros_like(rows)
+        return _one_text(tf.gather(documents.token_ids, tf.ragged.range(first, first + length)), tokenizer)
 
     return rows_of, lengths + 2
 
@@ -203,6 +232,14 @@ def _pairs(
 
     lengths = start_of(sentences.row_limits) - start_of(sentences.row_starts)
     return rows_of, lengths.numpy() + 3
+
+
+def _one_text(ids: tf.RaggedTensor, tokenizer: WordPieceTokenizer) -> tuple[tf.RaggedTensor, tf.Tensor, tf.Tensor]:
+    """Returns what `_Rows` gives of rows of one text."""
+    import tensorflow as tf
+
+    ids = _enclosed(ids, tokenizer, start=True)
+    return ids, ids.row_lengths(), tf.zeros([ids.nrows()], tf.int32)
 
 
 def _enclosed(ids: tf.RaggedTensor, tokenizer: WordPieceTokenizer, *, start: bool) -> tf.RaggedTensor:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ import numpy as np
 from tfzoo.data.cleaning import Cleaner, digest, joined
 from tfzoo.data.corpus import read_pairs
 from tfzoo.data.sources import Part, parts_of, read
+from tfzoo.folders import aside
 
 UNIT_BYTES = 32 << 20
 SHARD_BYTES = 32 << 20
@@ -53,7 +53,7 @@ class Job:
     """What is prepared, and how.
 
     Args:
-        task: "seq2seq" or "causal_lm".
+        task: "seq2seq", "causal_lm" or "fill_mask".
         specs: data specifications.
         cleaning: names of steps, see `tfzoo.data.cleaning`.
         is_reversed: see `tfzoo.data.corpus.read_pairs`.
@@ -171,8 +171,9 @@ def partition(job: Job, index: int, unit: Unit, folder: Path) -> dict[str, int]:
     tables: list[np.ndarray] = []
     counts: dict[str, int] = {}
     num_bytes = 0
-    asides = {suffix: folder / f".{index:06d}{suffix}.{os.getpid()}" for suffix in (".jsonl", ".npy")}
-    with asides[".jsonl"].open("wb") as file:
+    paths = [folder / f"{index:06d}{suffix}" for suffix in (".jsonl", ".npy")]
+    asides = [aside(path) for path in paths]
+    with asides[0].open("wb") as file:
 
         def flush() -> None:
             ends = np.cumsum([0, *(sum(map(len, some)) for some in lines)]) + file.tell()
@@ -189,10 +190,10 @@ def partition(job: Job, index: int, unit: Unit, folder: Path) -> dict[str, int]:
                 flush()
                 num_bytes = 0
         flush()
-    with asides[".npy"].open("wb") as table:
+    with asides[1].open("wb") as table:
         np.save(table, np.array(tables, np.int64))
-    for suffix, aside in asides.items():
-        aside.replace(folder / f"{index:06d}{suffix}")
+    for part, path in zip(asides, paths, strict=True):
+        part.replace(path)
     return counts
 
 
@@ -232,7 +233,7 @@ def sample(folder: Path, num_shards: int, num_characters: int) -> Iterator[tuple
 
 def made_with(job: Job) -> dict[str, Any]:
     """Returns what decides which examples there are, by the names of a recipe's data, for `open_prepared`."""
-    if job.task == "causal_lm":
+    if job.task != "seq2seq":
         return {"cleaning": list(job.cleaning)}
     return {
         "max_source_length": job.max_source_length,

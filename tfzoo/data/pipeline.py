@@ -19,6 +19,7 @@ from tfzoo.data.noise import Damage
 from tfzoo.data.prepared import open_prepared, prepared_directory
 from tfzoo.data.sharding import Shard
 from tfzoo.data.sources import mixture
+from tfzoo.data.streaming import Order
 from tfzoo.errors import DataError, UsageError
 from tfzoo.text.pairs import TokenizerPair, pair
 from tfzoo.text.tokenizers import Tokenizer
@@ -125,16 +126,18 @@ def seq2seq(
         }
         return prepared_pairs(
             open_prepared(directory, tokenizers, **limits),
+            Order(
+                shuffle=shuffle,
+                seed=seed,
+                repeat=repeat,
+                start_step=start_step,
+                deterministic=deterministic,
+                shard=shard or Shard(),
+            ),
             batch_tokens=batch_tokens,
             batch_size=batch_size,
             temperature=temperature,
-            shuffle=shuffle,
-            seed=seed,
-            repeat=repeat,
-            start_step=start_step,
             static_shapes=static_shapes,
-            deterministic=deterministic,
-            shard=shard or Shard(),
             special=special,
         )
     corpus = tokenize(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tfzoo.data.batches import fill_rows
-from tfzoo.data.prepared import Prepared, groups_of, shuffled, stream
+from tfzoo.data.prepared import Prepared
 from tfzoo.data.sharding import Shard
+from tfzoo.data.streaming import Order, groups_of, shuffled, stream
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -21,17 +22,7 @@ _AT_ONCE = 64  # documents that are parsed together
 
 
 def prepared_windows(
-    prepared: Prepared,
-    *,
-    sequence_length: int,
-    batch_size: int,
-    shuffle: bool,
-    seed: int,
-    repeat: bool,
-    start_step: int,
-    static_shapes: bool,
-    deterministic: bool,
-    shard: Shard,
+    prepared: Prepared, order: Order, *, sequence_length: int, batch_size: int, static_shapes: bool
 ) -> tf.data.Dataset:
     """Returns a share's batches of packed windows; see `tfzoo.data.causal_lm`.
 
@@ -42,6 +33,7 @@ def prepared_windows(
     """
     import tensorflow as tf
 
+    shard = order.shard
     rows = shard.batch_size(batch_size)
     num_labels = rows * sequence_length
     num_tokens = prepared.shards("tokens")
@@ -50,8 +42,8 @@ def prepared_windows(
         end_id, pad_id = (tf.constant(one, tf.int32) for one in (target.end_id, target.pad_id))
 
     def read(shards: tf.Tensor, order_seed: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
-        tokens = _tokens(prepared, shards, order_seed if shuffle else None, deterministic)
-        blocks = tokens.rebatch(num_labels)
+        documents = read_documents(prepared, shards, order_seed if order.shuffle else None, order.deterministic)
+        blocks = documents.map(_flat).rebatch(num_labels)
         return blocks.scan(end_id, lambda before, block: (block[-1], (before, block)))
 
     def example(element: tuple[tf.Tensor, tf.Tensor]) -> CausalLmBatch:
@@ -74,15 +66,10 @@ def prepared_windows(
 
     return stream(
         prepared,
-        shard,
+        order,
         num_batches=lambda group: -(-int(num_tokens[group].sum()) // num_labels),
         read=read,
         example=example,
-        shuffle=shuffle,
-        seed=seed,
-        repeat=repeat,
-        start_step=start_step,
-        deterministic=deterministic,
     )
 
 
@@ -105,7 +92,7 @@ def prepared_overlapping_windows(
         history = tf.fill([sequence_length + 1], tf.constant(target.end_id, tf.int32))
     tokens = tf.data.Dataset.from_tensors(before)
     for group in groups_of(prepared.num_shards, Shard()):
-        tokens = tokens.concatenate(_tokens(prepared, tf.constant(group, tf.int64), None, True))
+        tokens = tokens.concatenate(read_documents(prepared, tf.constant(group, tf.int64)).map(_flat))
 
     def windows(held: tf.Tensor, block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         held = tf.concat([held[stride:], block], axis=0)
@@ -135,17 +122,24 @@ def prepared_overlapping_windows(
     )
 
 
-def _tokens(
-    prepared: Prepared, shards: tf.Tensor, order_seed: tf.Tensor | None, deterministic: bool
+def read_documents(
+    prepared: Prepared, shards: tf.Tensor, order_seed: tf.Tensor | None = None, deterministic: bool = True
 ) -> tf.data.Dataset:
-    """Returns the ids of the shards' documents, some documents' at a time: (N,) int32 each."""
+    """Returns the documents of shards, some at a time: (D, None) int32 ids, the end token behind each.
+
+    Args:
+        prepared: the corpus.
+        shards: (S,) int64, their indices; they are read at the same time.
+        order_seed: of the order, int64 scalar; None = as they stand in the shards.
+        deterministic: False = some of them as soon as they are ready.
+    """
     import tensorflow as tf
 
     files = tf.constant(prepared.files())
 
-    def parse(records: tf.Tensor) -> tf.Tensor:
+    def parse(records: tf.Tensor) -> tf.RaggedTensor:
         features = {"token_ids": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)}
-        return tf.cast(tf.io.parse_example(records, features)["token_ids"].flat_values, tf.int32)
+        return tf.cast(tf.io.parse_example(records, features)["token_ids"], tf.int32)
 
     records = tf.data.Dataset.from_tensor_slices(tf.gather(files, shards)).interleave(
         tf.data.TFRecordDataset,
@@ -156,3 +150,7 @@ def _tokens(
     if order_seed is not None:
         records = shuffled(records, _BUFFER, order_seed)
     return records.batch(_AT_ONCE).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=deterministic)
+
+
+def _flat(documents: tf.RaggedTensor) -> tf.Tensor:
+    return documents.flat_values

@@ -13,8 +13,9 @@ import numpy as np
 
 from tfzoo.data.batches import fill_rows, weights_by_size
 from tfzoo.data.examples import Seq2SeqBatch, seq2seq_example
-from tfzoo.data.prepared import Prepared, shuffled, stream
+from tfzoo.data.prepared import Prepared
 from tfzoo.data.sharding import Shard
+from tfzoo.data.streaming import Order, shuffled, stream
 from tfzoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,17 +27,12 @@ _AT_ONCE = 256  # pairs that are drawn together
 
 def prepared_pairs(
     prepared: Prepared,
+    order: Order,
     *,
     batch_tokens: int,
     batch_size: int | None,
     temperature: float | None,
-    shuffle: bool,
-    seed: int,
-    repeat: bool,
-    start_step: int,
     static_shapes: bool,
-    deterministic: bool,
-    shard: Shard,
     special: dict[str, int],
 ) -> tf.data.Dataset:
     """Returns a share's batches; see `tfzoo.data.seq2seq`.
@@ -48,6 +44,7 @@ def prepared_pairs(
     """
     import tensorflow as tf
 
+    shard = order.shard
     boundaries = prepared.statistics["boundaries"]
     sizes = _rows(boundaries, batch_tokens, batch_size, shard)
     available = prepared.shards("buckets")  # (shards, buckets, origins)
@@ -80,9 +77,9 @@ def prepared_pairs(
             cycle_length=tf.size(shards, tf.int64),
             block_length=16,
             num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=deterministic,
+            deterministic=order.deterministic,
         )
-        if shuffle:
+        if order.shuffle:
             dataset = shuffled(dataset, _BUFFER, order_seed)
         return dataset.group_by_window(
             key_func=lambda record, bucket: bucket,
@@ -112,18 +109,7 @@ def prepared_pairs(
     def num_batches(group: list[int]) -> int:
         return int((-(-drawn[group].sum(axis=(0, 2)) // np.array(sizes))).sum())
 
-    return stream(
-        prepared,
-        shard,
-        num_batches=num_batches,
-        read=read,
-        example=example,
-        shuffle=shuffle,
-        seed=seed,
-        repeat=repeat,
-        start_step=start_step,
-        deterministic=deterministic,
-    )
+    return stream(prepared, order, num_batches=num_batches, read=read, example=example)
 
 
 def draw(available: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ and target, the end token included.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,17 @@ import numpy as np
 from tfzoo.data.boundaries import choose_boundaries
 from tfzoo.data.examples import encode_source
 from tfzoo.data.partitions import Item, Job, made_with
-from tfzoo.data.prepared import NAME, SPLIT, VERSION, lengths_path, shard_path
+from tfzoo.data.prepared import NAME, SPLIT, VERSION, lengths_path, read_lengths, shard_path
 from tfzoo.data.sources import mixture
 from tfzoo.errors import DataError
+from tfzoo.folders import aside
 from tfzoo.text.pairs import TokenizerPair
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 DROPPED = ("empty", "duplicate", "too_long", "without_token")
-_FEATURES = {"seq2seq": ("source_ids", "target_ids"), "causal_lm": ("token_ids",)}
+_FEATURES = {"seq2seq": ("source_ids", "target_ids"), "causal_lm": ("token_ids",), "fill_mask": ("token_ids",)}
 _CHUNK_RECORDS = 4096
 _CHUNK_CHARACTERS = 1 << 20  # tokenized at once, with about 40 bytes of memory each
 
@@ -51,7 +51,7 @@ def write_shard(
     found: dict[str, Any] = {"examples": 0, "tokens": 0, "bytes": 0, "first": None}
     found |= dict.fromkeys(DROPPED[1:], 0)
     paths = shard_path(directory, index, job.num_shards), lengths_path(directory, index)
-    asides = [path.with_name(f".{path.name}.{os.getpid()}") for path in paths]
+    asides = [aside(path) for path in paths]
     with tf.io.TFRecordWriter(str(asides[0])) as writer, asides[1].open("wb") as lengths_file:
         for chunk in _chunks(_without_duplicates(job, records, found)):
             features, is_kept = (_pairs if job.task == "seq2seq" else _documents)(job, chunk, tokenizer, found)
@@ -69,8 +69,8 @@ def write_shard(
                 found["bytes"] += len(example)
             found["examples"] += len(kept)
             found["tokens"] += sum(int(tf.size(one.flat_values)) for one in features)
-    for aside, path in zip(asides, paths, strict=True):
-        aside.replace(path)
+    for part, path in zip(asides, paths, strict=True):
+        part.replace(path)
     return found
 
 
@@ -182,13 +182,13 @@ def statistics(job: Job, shards: list[dict[str, Any]], units: list[dict[str, Any
     rows = [{"examples": one["examples"], "tokens": one["tokens"]} for one in shards]
     histogram = np.zeros(1, np.int64)
     for index in range(job.num_shards):
-        own = np.bincount(_lengths(directory, index)[:, 0], minlength=len(histogram))
+        own = np.bincount(read_lengths(directory, index)[:, 0], minlength=len(histogram))
         own[: len(histogram)] += histogram
         histogram = own
     if job.task == "seq2seq":
         ends = found["boundaries"] = choose_boundaries(histogram)
         for index, row in enumerate(rows):
-            lengths, origins = _lengths(directory, index).T
+            lengths, origins = read_lengths(directory, index).T
             table = np.zeros((len(ends), len(job.specs)), np.int64)
             np.add.at(table, (np.searchsorted(ends, lengths), origins), 1)
             row["buckets"] = table.tolist()
@@ -197,10 +197,6 @@ def statistics(job: Job, shards: list[dict[str, Any]], units: list[dict[str, Any
     sums = np.cumsum(histogram)[np.minimum(ends, len(histogram) - 1)]
     found["lengths"] = {"up_to": list(ends), "examples": np.diff(sums, prepend=0).tolist()}
     return found | {"shards": rows}
-
-
-def _lengths(directory: Path, index: int) -> np.ndarray:
-    return np.fromfile(lengths_path(directory, index), "<i4").reshape(-1, 2)
 
 
 def write_metadata(job: Job, shards: list[dict[str, Any]], directory: Path) -> None:
