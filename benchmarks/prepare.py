@@ -21,7 +21,6 @@ difference is what a step waits for data.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import hashlib
 import itertools
@@ -242,18 +241,17 @@ def input_share(folder: Path, tokenizer: Path, name: str, num_steps: int) -> dic
     import tensorflow as tf
 
     from tfzoo import zoo
+    from tfzoo.recipes import override
     from tfzoo.run_data import training_batches
     from tfzoo.run_folder import build_model, prepare
     from tfzoo.training.losses import cross_entropy
 
-    recipe = zoo.recipe(name)
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocabulary_size=VOCABULARY_SIZE))
     output = folder / "prepared"
     subprocess.run(command(folder, tokenizer, output, 1), check=True)
-    data = dataclasses.replace(
-        recipe.data, train=(f"prepared:{output}",), validation=(), cleaning=("exact_duplicates",)
-    )
-    recipe, pair = prepare(dataclasses.replace(recipe, data=data), folder / "run")
+    corpus = f"prepared:{output}"
+    settings = [f"model.vocabulary_size={VOCABULARY_SIZE}", f"data.train={corpus}", f"data.validation={corpus}"]
+    recipe = override(zoo.recipe(name), [*settings, "data.cleaning=exact_duplicates"])
+    recipe, pair = prepare(recipe, folder / "run")
     model = build_model(recipe)
     model.compile(optimizer="adam", loss=cross_entropy())
     batches = training_batches(recipe, pair)
