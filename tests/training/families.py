@@ -115,7 +115,7 @@ def _of_any_length(*batch: Any) -> Any:
     return tf.nest.map_structure(blur, batch)
 
 
-def training_config(optimizer: str, learning_rate: float | None = None) -> TrainingConfig:
+def training_config(optimizer: str, learning_rate: float | None = None, **changes: Any) -> TrainingConfig:
     return TrainingConfig(
         num_steps=NUM_STEPS,
         checkpoint_steps=NUM_STEPS,
@@ -129,16 +129,25 @@ def training_config(optimizer: str, learning_rate: float | None = None) -> Train
         # itself.
         weight_decay=0.1 if optimizer == "adam" else 0.0,
         epsilon=1e-4,
+        **changes,
     )
 
 
-def trained(strategy: tf.distribute.Strategy, family: str, optimizer: str) -> dict[str, np.ndarray]:
-    """Trains on a strategy: path of each variable -> value, and what the last record measured."""
+def trained(
+    strategy: tf.distribute.Strategy, family: str, optimizer: str, precision: str = "float32"
+) -> dict[str, np.ndarray]:
+    """Trains on a strategy: path of each variable -> value, and what the last record measured.
+
+    In another precision than float32 what is within a block is computed again for the gradient, too.
+    """
     keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy(precision)
     with strategy.scope():
         model = FAMILIES[family].model(0.0)
+    keras.config.set_dtype_policy("float32")
+    config = training_config(optimizer, precision=precision, recompute=precision != "float32")
     with tempfile.TemporaryDirectory() as run_dir:
-        history = fit(model, FAMILIES[family].dataset, training_config(optimizer), run_dir, verbose=0)
+        history = fit(model, FAMILIES[family].dataset, config, run_dir, verbose=0)
     measured = {name: np.array(history[-1][name]) for name in ("loss", "nats_per_token", "gradient_norm")}
     weights = {variable.path.partition("/")[2]: variable.numpy() for variable in model.trainable_variables}
     return weights | measured
@@ -156,13 +165,16 @@ def trained_by_keras(strategy: tf.distribute.Strategy) -> dict[str, np.ndarray]:
 
 
 def main(directory: Path, *subjects: str) -> None:
-    """Trains FAMILY:OPTIMIZER ..., and leaves FAMILY-OPTIMIZER-WORKER.npz of each in a folder; and keras-WORKER.npz."""
+    """Trains subjects, FAMILY:OPTIMIZER[:PRECISION] each, and leaves SUBJECT-WORKER.npz and keras-WORKER.npz.
+
+    In the names of files "-" stands for ":".
+    """
     strategy = tfzoo.training.strategy("multi_worker")
     index = tfzoo.training.replicas.Workers(strategy).index
     np.savez(directory / f"keras-{index}.npz", **trained_by_keras(strategy))
     for subject in subjects:
-        family, optimizer = subject.split(":")
-        np.savez(directory / f"{family}-{optimizer}-{index}.npz", **trained(strategy, family, optimizer))
+        name = subject.replace(":", "-")
+        np.savez(directory / f"{name}-{index}.npz", **trained(strategy, *subject.split(":")))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,7 @@ from tests.training import families, two_workers
 # One pytest worker starts the processes, which train all subjects that were asked for.
 pytestmark = pytest.mark.xdist_group("two_workers")
 
-# Each of the others takes ten seconds of a core too.
-USUAL = ("lstm_lm:sgd", "gpt2:adam")
-SUBJECTS = [
-    pytest.param(subject, marks=() if subject in USUAL else pytest.mark.slow)
-    for family in families.FAMILIES
-    for optimizer in ("sgd", "adam")
-    for subject in [f"{family}:{optimizer}"]
-]
+SUBJECTS = [f"{family}:{optimizer}" for family in families.FAMILIES for optimizer in ("sgd", "adam")]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +39,17 @@ def test_one_device_two_devices_and_two_workers(subject, mirrored, workers):
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
         for others in (two, first):
             np.testing.assert_allclose(others[name], value, rtol=0, atol=tolerance("twenty_steps"), err_msg=name)
+
+
+@pytest.mark.parametrize("subject", ["gpt2:adam:mixed_bfloat16"])
+def test_two_workers_in_bfloat16_with_recomputation(subject, workers):
+    one = families.trained(tf.distribute.get_strategy(), "gpt2", "adam")
+    first, second = (workers(*subject.split(":"), index) for index in range(two_workers.NUM_WORKERS))
+    for name, value in one.items():
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+        np.testing.assert_allclose(first[name], value, rtol=0, atol=tolerance("twenty_steps_in_bfloat16"), err_msg=name)
+    # It was computed in bfloat16.
+    assert max(np.abs(first[name] - value).max() for name, value in one.items()) > 10 * tolerance("twenty_steps")
 
 
 def test_keras_own_fit(mirrored, workers):

@@ -61,5 +61,5 @@ def started(module: str, arguments: Sequence[str | Path], configs: Sequence[str 
 def finished(module: str, *arguments: str | Path, configs: Sequence[str | None]) -> list[tuple[int, str]]:
     """Exit code and output of each process; see `started`."""
     with started(module, arguments, configs) as processes:
-        outputs = [process.communicate(timeout=900)[0] for process in processes]
+        outputs = [process.communicate(timeout=1800)[0] for process in processes]
         return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]
