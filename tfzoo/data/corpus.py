@@ -12,7 +12,8 @@ from absl import logging
 
 from tfzoo.data.cleaning import Cleaner
 from tfzoo.data.examples import encode_source
-from tfzoo.data.sources import Part, read
+from tfzoo.data.lines import Part
+from tfzoo.data.sources import read
 from tfzoo.errors import DataError
 from tfzoo.text.pairs import TokenizerPair
 

@@ -23,19 +23,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfzoo.data.lines import Fields, check_filled, filled_lines, json_text, parse_json, parse_tsv, read_lines
 from tfzoo.data.samples import LABELLED_SAMPLES, read_sample
-from tfzoo.data.sources import (
-    Fields,
-    check_filled,
-    filled_lines,
-    find_files,
-    json_text,
-    load_tfds,
-    parse_json,
-    parse_spec,
-    parse_tsv,
-    read_lines,
-)
+from tfzoo.data.sources import find_files, load_tfds, parse_spec
 from tfzoo.errors import DataError, UsageError, nearest
 
 _TEXT_FIELDS: dict[int, Fields] = {1: ("text",), 2: ("text_a", "text_b")}

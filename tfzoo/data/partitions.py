@@ -24,7 +24,8 @@ import numpy as np
 
 from tfzoo.data.cleaning import Cleaner, digest, joined
 from tfzoo.data.corpus import read_pairs
-from tfzoo.data.sources import Part, parts_of, read
+from tfzoo.data.lines import Part
+from tfzoo.data.sources import parts_of, read
 from tfzoo.folders import aside
 
 UNIT_BYTES = 32 << 20
