@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.tolerances import tolerance
 from tfzoo.zoo import ZOO
 
 B, T, V = 3, 7, 37  # distinct and odd, so that a mixed-up axis shows
@@ -60,3 +61,39 @@ def two_replicas(two_cpus, collective_key):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tf.distribute.MirroredStrategy, "_collective_key_base", collective_key)
         yield tf.distribute.MirroredStrategy(two_cpus)
+
+
+def assert_one_batch_overfits(model, loss, batch, learning_rate):
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss=loss)
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    losses = model.fit(dataset, steps_per_epoch=10, epochs=15, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] < OVERFIT_NATS
+
+
+def assert_two_devices_equal_one(new_model, loss, data, strategy, unseen):
+    """Two epochs in batches of 4 rows end alike, and move every variable.
+
+    Args:
+        new_model: makes a model without dropout, always with the same weights.
+        loss: what is minimized.
+        data: the rows.
+        strategy: the two devices.
+        unseen: ends of the paths of variables that the loss does not depend on.
+    """
+
+    def train():
+        model = new_model()
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss)
+        dataset = tf.data.Dataset.from_tensor_slices(data).batch(4)
+        losses = model.fit(dataset, epochs=2, shuffle=False, verbose=0).history["loss"]
+        return losses, weights(model)
+
+    start = weights(new_model())
+    losses, one = train()
+    with strategy.scope():
+        mirrored_losses, two = train()
+    assert mirrored_losses == pytest.approx(losses, rel=tolerance("numpy_loss"))
+    for path, before in start.items():
+        np.testing.assert_allclose(two[path], one[path], rtol=0, atol=tolerance("two_replicas"), err_msg=path)
+        if not path.endswith(unseen):
+            assert np.abs(one[path] - before).max() > 50 * tolerance("two_replicas"), path

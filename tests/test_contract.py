@@ -18,11 +18,12 @@ from tests.contract import (
     FIRST_WORD,
     GENERATIVE,
     MAX_LENGTH,
-    OVERFIT_NATS,
     TOO_LONG,
     B,
     T,
     V,
+    assert_one_batch_overfits,
+    assert_two_devices_equal_one,
     copy_weights,
     families,
     randomize,
@@ -342,10 +343,9 @@ class TestLearning:
     def test_one_batch_overfits(self, subject):
         keras.utils.set_random_seed(1)
         model = subject.family.model(dataclasses.replace(subject.config, dropout=0.0))
-        model.compile(optimizer=keras.optimizers.Adam(subject.family.learning_rate), loss=tfzoo.losses.cross_entropy())
-        dataset = tf.data.Dataset.from_tensors(training_data(subject, [7, 5, 2])).repeat()
-        losses = model.fit(dataset, steps_per_epoch=10, epochs=15, shuffle=False, verbose=0).history["loss"]
-        assert losses[-1] < OVERFIT_NATS
+        assert_one_batch_overfits(
+            model, tfzoo.losses.cross_entropy(), training_data(subject, [7, 5, 2]), subject.family.learning_rate
+        )
 
 
 @pytest.fixture(scope="module")
@@ -358,24 +358,14 @@ class TestDistribution:
     def test_two_devices_equal_one(self, subject, mirrored):
         # Rows per replica: (2, 2), then (2, 1). Tokens per replica: (9, 4), then (8, 6).
         data = training_data(subject, [7, 2, 1, 3, 5, 3, 6])
-
-        def train() -> tuple[float, list[np.ndarray]]:
-            model = subject.new_model(dropout=0.0)
-            model.compile(optimizer=keras.optimizers.SGD(0.1), loss=tfzoo.losses.cross_entropy(label_smoothing=0.1))
-            dataset = tf.data.Dataset.from_tensor_slices(data).batch(4)
-            losses = model.fit(dataset, epochs=2, shuffle=False, verbose=0).history["loss"]
-            return losses, [variable.numpy() for variable in model.trainable_variables]
-
-        losses, one = train()
-        with mirrored.scope():
-            mirrored_losses, two = train()
-        assert mirrored_losses == pytest.approx(losses, rel=tolerance("numpy_loss"))
-        for before, after, mirrored_after in zip(subject.model.trainable_variables, one, two, strict=True):
-            np.testing.assert_allclose(
-                mirrored_after, after, rtol=0, atol=tolerance("two_replicas"), err_msg=before.path
-            )
-            if "key/bias" not in before.path:  # softmax does not see what all keys share
-                assert np.abs(after - before.numpy()).max() > 50 * tolerance("two_replicas"), before.path
+        # Softmax does not see what all keys share.
+        assert_two_devices_equal_one(
+            lambda: subject.new_model(dropout=0.0),
+            tfzoo.losses.cross_entropy(label_smoothing=0.1),
+            data,
+            mirrored,
+            unseen=("key/bias",),
+        )
 
 
 class TestKeras:

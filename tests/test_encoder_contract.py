@@ -18,11 +18,12 @@ import tfzoo
 from tests.contract import (
     FIRST_WORD,
     MAX_LENGTH,
-    OVERFIT_NATS,
     TOO_LONG,
     B,
     T,
     V,
+    assert_one_batch_overfits,
+    assert_two_devices_equal_one,
     copy_weights,
     families,
     randomize,
@@ -314,10 +315,7 @@ class TestLearning:
     def test_one_batch_overfits(self, trainable):
         keras.utils.set_random_seed(1)
         model = trainable.family.model(dataclasses.replace(trainable.config, dropout=0.0))
-        model.compile(optimizer=keras.optimizers.Adam(1e-2), loss=loss_of(trainable))
-        dataset = tf.data.Dataset.from_tensors(training_data(trainable, [7, 5, 2])).repeat()
-        losses = model.fit(dataset, steps_per_epoch=10, epochs=15, shuffle=False, verbose=0).history["loss"]
-        assert losses[-1] < OVERFIT_NATS
+        assert_one_batch_overfits(model, loss_of(trainable), training_data(trainable, [7, 5, 2]), 1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -330,24 +328,14 @@ class TestDistribution:
     def test_two_devices_equal_one(self, trainable, mirrored):
         # Rows per replica: (2, 2), then (2, 1). Tokens per replica: (9, 4), then (8, 6).
         data = training_data(trainable, [7, 2, 2, 3, 5, 3, 6])
-
-        def train() -> tuple[float, list[np.ndarray]]:
-            model = trainable.new_model(dropout=0.0)
-            model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss_of(trainable, label_smoothing=0.1))
-            dataset = tf.data.Dataset.from_tensor_slices(data).batch(4)
-            losses = model.fit(dataset, epochs=2, shuffle=False, verbose=0).history["loss"]
-            return losses, [variable.numpy() for variable in model.trainable_variables]
-
-        losses, one = train()
-        with mirrored.scope():
-            mirrored_losses, two = train()
-        assert mirrored_losses == pytest.approx(losses, rel=tolerance("numpy_loss"))
-        for before, after, mirrored_after in zip(trainable.model.trainable_variables, one, two, strict=True):
-            np.testing.assert_allclose(
-                mirrored_after, after, rtol=0, atol=tolerance("two_replicas"), err_msg=before.path
-            )
-            if not before.path.endswith(UNSEEN + UNSEEN_BY_SPANS * (trainable.config.task == "question_answering")):
-                assert np.abs(after - before.numpy()).max() > 50 * tolerance("two_replicas"), before.path
+        unseen = UNSEEN + UNSEEN_BY_SPANS * (trainable.config.task == "question_answering")
+        assert_two_devices_equal_one(
+            lambda: trainable.new_model(dropout=0.0),
+            loss_of(trainable, label_smoothing=0.1),
+            data,
+            mirrored,
+            unseen=unseen,
+        )
 
 
 class TestResume:

@@ -1,8 +1,8 @@
 """A WordPiece tokenizer of letters, and what the tests of an encoder's batches have in common."""
 
 import numpy as np
-import tensorflow as tf
 
+from tests.data.batches import assert_equal, to_numpy
 from tfzoo import text
 
 LETTERS = "abcdefghij"
@@ -12,16 +12,6 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}
 
 def tokenizer():
     return text.WordPieceTokenizer(PIECES)
-
-
-def to_numpy(dataset):
-    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in dataset]
-
-
-def assert_equal(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
 def assert_resumes(make, num_batches, start_steps):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.data import encoders
+from tests.data.batches import to_numpy
 from tfzoo import data, text
 from tfzoo.data.batches import bucket_boundaries
 from tfzoo.data.few_shapes import with_few_shapes
@@ -102,8 +103,7 @@ def _counted(kind, batches):
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_are_few_shapes_and_nothing_counts_twice(kind, specs):
     plain, fixed = (
-        encoders.to_numpy(KINDS[kind](specs, {"seed": 2, "static_shapes": static_shapes}))
-        for static_shapes in (False, True)
+        to_numpy(KINDS[kind](specs, {"seed": 2, "static_shapes": static_shapes})) for static_shapes in (False, True)
     )
     num_rows = 2 * B if kind == "text_pairs" else B
     ends = bucket_boundaries(LONGEST)
@@ -130,7 +130,7 @@ def test_what_is_added_is_padding_and_the_first_row():
     inputs = {"token_ids": tokens, "padding_mask": tf.ones_like(tokens), "mask_positions": tokens[:, :1]}
     dataset = tf.data.Dataset.from_tensors((inputs, tokens, tf.ones((2, 3))))
     fixed = with_few_shapes(dataset, num_rows=3, max_length=4, pad_id=1, label_pad_id=2)
-    ((inputs, labels, weights),) = encoders.to_numpy(fixed)
+    ((inputs, labels, weights),) = to_numpy(fixed)
     assert inputs["token_ids"].tolist() == [[5, 6, 7, 1], [8, 9, 4, 1], [5, 6, 7, 1]]
     assert inputs["padding_mask"].tolist() == [[1, 1, 1, 0]] * 3
     assert inputs["mask_positions"].tolist() == [[5], [8], [5]]

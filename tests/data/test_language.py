@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.data.batches import assert_equal, to_numpy
 from tfzoo import data, text
 from tfzoo.errors import DataError, UsageError
 
@@ -40,16 +41,6 @@ def two(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "two.txt"
     path.write_text("ab\ncde\n", encoding="utf-8")
     return f"text:{path}"
-
-
-def _numpy(dataset):
-    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in dataset]
-
-
-def _assert_equal(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
 def _stream(rows):
@@ -94,7 +85,7 @@ def _texts(stream, tokenizer):
 
 def test_packed_windows_are_those_of_the_docstring(two, tokenizer):
     dataset = data.causal_lm(two, tokenizer, sequence_length=4, batch_size=2, shuffle=False)
-    ((inputs, labels, sample_weight),) = _numpy(dataset)
+    ((inputs, labels, sample_weight),) = to_numpy(dataset)
     assert sorted(inputs) == ["padding_mask", "token_ids"]
     np.testing.assert_array_equal(inputs["token_ids"], [[3, 4, 5, 3], [6, 7, 8, 0]])
     np.testing.assert_array_equal(inputs["padding_mask"], [[1, 1, 1, 1], [1, 1, 1, 0]])
@@ -106,7 +97,7 @@ def test_packed_windows_are_those_of_the_docstring(two, tokenizer):
 
 def test_contiguous_windows_are_those_of_the_docstring(two, tokenizer):
     options = {"sequence_length": 2, "batch_size": 2, "shuffle": False, "examples": "contiguous"}
-    first, second = _numpy(data.causal_lm(two, tokenizer, **options))
+    first, second = to_numpy(data.causal_lm(two, tokenizer, **options))
     np.testing.assert_array_equal(first[0]["token_ids"], [[3, 4], [3, 6]])
     np.testing.assert_array_equal(first[1], [[4, 5], [6, 7]])
     np.testing.assert_array_equal(first[0]["continues"], [0, 0])
@@ -119,12 +110,12 @@ def test_contiguous_windows_are_those_of_the_docstring(two, tokenizer):
 
 
 def test_evaluation_windows_are_those_of_the_docstring(two, tokenizer):
-    ((inputs, labels, sample_weight),) = _numpy(data.causal_lm_windows(two, tokenizer, sequence_length=4, stride=2))
+    ((inputs, labels, sample_weight),) = to_numpy(data.causal_lm_windows(two, tokenizer, sequence_length=4, stride=2))
     np.testing.assert_array_equal(inputs["token_ids"], [[3, 4, 5, 3], [5, 3, 6, 7], [6, 7, 8, 0]])
     np.testing.assert_array_equal(inputs["padding_mask"], [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 0]])
     np.testing.assert_array_equal(labels, [[4, 5, 3, 6], [3, 6, 7, 8], [7, 8, 3, 0]])
     np.testing.assert_array_equal(sample_weight, [[1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0]])
-    _assert_equal(_numpy(data.causal_lm_windows(two, tokenizer, sequence_length=4)), [(inputs, labels, sample_weight)])
+    assert_equal(to_numpy(data.causal_lm_windows(two, tokenizer, sequence_length=4)), [(inputs, labels, sample_weight)])
 
 
 SIZES = [(2, 1), (3, 2), (7, 3), (9, 19), (171, 1), (19, 3), (57, 3), (200, 5)]
@@ -137,19 +128,19 @@ def test_every_token_is_a_label_once_an_epoch(spec, documents, tokenizer, exampl
     dataset = data.causal_lm(spec, tokenizer, repeat=True, **options)
     num_batches = data.causal_lm(spec, tokenizer, **options).cardinality().numpy()
     assert dataset.cardinality().numpy() == tf.data.INFINITE_CARDINALITY
-    batches = _numpy(dataset.take(2 * num_batches))
+    batches = to_numpy(dataset.take(2 * num_batches))
     join = _packed_stream if examples == "packed" else _contiguous_stream
     epochs = [_texts(join(epoch), tokenizer) for epoch in (batches[:num_batches], batches[num_batches:])]
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(documents)
-    _assert_equal(_numpy(data.causal_lm(spec, tokenizer, **options)), batches[:num_batches])
+    assert_equal(to_numpy(data.causal_lm(spec, tokenizer, **options)), batches[:num_batches])
     num_padded = sum(labels.size - int(weights.sum()) for _, labels, weights in batches)
     assert num_padded < 2 * sequence_length * (1 if examples == "packed" else batch_size)
 
 
 def test_contiguous_batches_are_full_and_say_where_an_epoch_begins(spec, tokenizer):
     options = {"sequence_length": 7, "batch_size": 3, "examples": "contiguous"}
-    batches = _numpy(data.causal_lm(spec, tokenizer, repeat=True, **options).take(20))
+    batches = to_numpy(data.causal_lm(spec, tokenizer, repeat=True, **options).take(20))
     # 171 labels are 3 rows of 57, and these 9 windows of 7.
     assert [inputs["continues"].tolist() for inputs, _, _ in batches] == ([[0] * 3] + [[1] * 3] * 8) * 2 + [
         [0] * 3,
@@ -160,7 +151,7 @@ def test_contiguous_batches_are_full_and_say_where_an_epoch_begins(spec, tokeniz
 
 
 def test_more_rows_than_tokens_leave_rows_empty(two, tokenizer):
-    ((inputs, _, weights),) = _numpy(
+    ((inputs, _, weights),) = to_numpy(
         data.causal_lm(two, tokenizer, sequence_length=2, batch_size=10, examples="contiguous")
     )
     assert weights.sum() == 7
@@ -169,20 +160,20 @@ def test_more_rows_than_tokens_leave_rows_empty(two, tokenizer):
 
 def test_without_shuffling_documents_stand_as_in_the_files(spec, documents, tokenizer):
     options = {"sequence_length": 7, "batch_size": 3, "shuffle": False, "repeat": True}
-    batches = _numpy(data.causal_lm([spec, spec], tokenizer, **options).take(34))  # 342 = 16 * 21 + 6
+    batches = to_numpy(data.causal_lm([spec, spec], tokenizer, **options).take(34))  # 342 = 16 * 21 + 6
     assert _texts(_packed_stream(batches[:17]), tokenizer) == documents * 2
-    _assert_equal(batches[17:], batches[:17])
+    assert_equal(batches[17:], batches[:17])
 
 
 @pytest.mark.parametrize("examples", ["packed", "contiguous"])
 def test_the_seed_alone_decides_about_the_order(spec, tokenizer, examples):
     options = {"sequence_length": 7, "batch_size": 3, "examples": examples}
-    first = _numpy(data.causal_lm(spec, tokenizer, seed=3, **options))
+    first = to_numpy(data.causal_lm(spec, tokenizer, seed=3, **options))
     tf.random.set_seed(11)
     again = data.causal_lm(spec, tokenizer, seed=3, **options)
     next(iter(again))
-    _assert_equal(_numpy(again), first)
-    other = _numpy(data.causal_lm(spec, tokenizer, seed=4, **options))
+    assert_equal(to_numpy(again), first)
+    other = to_numpy(data.causal_lm(spec, tokenizer, seed=4, **options))
     assert any((one[1] != two[1]).any() for one, two in zip(first, other, strict=True))
 
 
@@ -190,17 +181,17 @@ def test_the_seed_alone_decides_about_the_order(spec, tokenizer, examples):
 def test_a_resumed_run_sees_what_the_uninterrupted_one_sees(spec, tokenizer, examples):
     options = {"sequence_length": 7, "batch_size": 3, "examples": examples, "seed": 9}
     num_batches = data.causal_lm(spec, tokenizer, **options).cardinality().numpy()
-    whole = _numpy(data.causal_lm(spec, tokenizer, repeat=True, **options).take(3 * num_batches))
+    whole = to_numpy(data.causal_lm(spec, tokenizer, repeat=True, **options).take(3 * num_batches))
     for start_step in (1, num_batches - 1, num_batches, 2 * num_batches + 3):
         resumed = data.causal_lm(spec, tokenizer, repeat=True, start_step=start_step, **options)
         expected = whole[start_step : start_step + 4]  # beyond the end of an epoch
-        _assert_equal(_numpy(resumed.take(len(expected))), expected)
+        assert_equal(to_numpy(resumed.take(len(expected))), expected)
     rest = data.causal_lm(spec, tokenizer, start_step=2, **options)
     assert rest.cardinality().numpy() == num_batches - 2
-    _assert_equal(_numpy(rest), whole[2:num_batches])
+    assert_equal(to_numpy(rest), whole[2:num_batches])
     over = data.causal_lm(spec, tokenizer, start_step=num_batches + 1, **options)
     assert over.cardinality().numpy() == 0
-    assert _numpy(over) == []
+    assert to_numpy(over) == []
 
 
 def _nats(batches, context):
@@ -218,23 +209,23 @@ def _nats(batches, context):
 @pytest.mark.parametrize(("sequence_length", "stride"), [(7, 3), (7, 1), (7, 7), (9, 4), (58, 57), (171, 5), (300, 7)])
 def test_windows_score_every_token_once_whatever_the_batch(spec, documents, tokenizer, sequence_length, stride):
     options = {"sequence_length": sequence_length, "stride": stride}
-    ((_, labels, weights),) = batches = _numpy(data.causal_lm_windows(spec, tokenizer, batch_size=1000, **options))
+    ((_, labels, weights),) = batches = to_numpy(data.causal_lm_windows(spec, tokenizer, batch_size=1000, **options))
     scored = [int(one) for row in range(len(labels)) for one in labels[row][weights[row] > 0]]
     assert _texts(scored, tokenizer) == documents
     losses = _nats(batches, sequence_length)
     for batch_size in (1, 4):
         dataset = data.causal_lm_windows(spec, tokenizer, batch_size=batch_size, **options)
-        assert dataset.cardinality().numpy() == len(_numpy(dataset)) == -(-len(labels) // batch_size)
-        assert _nats(_numpy(dataset), sequence_length) == losses
+        assert dataset.cardinality().numpy() == len(to_numpy(dataset)) == -(-len(labels) // batch_size)
+        assert _nats(to_numpy(dataset), sequence_length) == losses
 
 
 @pytest.mark.parametrize(("sequence_length", "stride"), [(7, 3), (9, 4), (5, 1)])
 def test_windows_give_a_model_of_short_context_what_one_long_pass_gives(spec, tokenizer, sequence_length, stride):
     context = sequence_length - stride
-    whole = _nats(_numpy(data.causal_lm_windows(spec, tokenizer, sequence_length=171, batch_size=1)), context)
+    whole = _nats(to_numpy(data.causal_lm_windows(spec, tokenizer, sequence_length=171, batch_size=1)), context)
     windows = data.causal_lm_windows(spec, tokenizer, sequence_length=sequence_length, stride=stride, batch_size=5)
-    assert _nats(_numpy(windows), context) == whole
-    assert _nats(_numpy(windows), sequence_length) != whole
+    assert _nats(to_numpy(windows), context) == whole
+    assert _nats(to_numpy(windows), sequence_length) != whole
 
 
 def test_a_byte_pair_tokenizer_pads_with_its_end_token(tmp_path):
@@ -242,7 +233,7 @@ def test_a_byte_pair_tokenizer_pads_with_its_end_token(tmp_path):
     path.write_text("ab ab ab\n", encoding="utf-8")
     tokenizer = text.BytePairTokenizer.train(["ab ab ab"], 300)
     end = tokenizer.end_id
-    ((inputs, labels, weights),) = _numpy(data.causal_lm(f"text:{path}", tokenizer, sequence_length=6))
+    ((inputs, labels, weights),) = to_numpy(data.causal_lm(f"text:{path}", tokenizer, sequence_length=6))
     ids = tokenizer.encode("ab ab ab")
     padding = [end] * (5 - len(ids))
     assert inputs["token_ids"].tolist() == [[end, *ids, *padding]]
@@ -259,7 +250,7 @@ def test_documents_are_cleaned_across_specifications(two, tokenizer, tmp_path):
         data.causal_lm([two, f"jsonl:{path}"], tokenizer, shuffle=False, **options),
         data.causal_lm_windows([two, f"jsonl:{path}"], tokenizer, **options),
     ):
-        ((_, labels, _),) = _numpy(dataset)
+        ((_, labels, _),) = to_numpy(dataset)
         assert labels[0, :11].tolist() == [4, 5, 3, 6, 7, 8, 3, 6, 1, 7, 3]
         assert not labels[0, 11:].any()
 

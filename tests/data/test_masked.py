@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.data import encoders
-from tests.data.encoders import assert_equal, assert_resumes, to_numpy
+from tests.data.batches import assert_equal, to_numpy
+from tests.data.encoders import assert_resumes
 from tfzoo import data
 from tfzoo.data.sentences import split_sentences, tokenize_sentences
 from tfzoo.errors import DataError, UsageError

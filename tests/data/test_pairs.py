@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.data import encoders
-from tests.data.encoders import LETTERS, assert_resumes, to_numpy
+from tests.data.batches import to_numpy
+from tests.data.encoders import LETTERS, assert_resumes
 from tfzoo import data
 from tfzoo.errors import DataError, UsageError
 

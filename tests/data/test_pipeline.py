@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from absl import logging
 
+from tests.data.batches import assert_equal, to_numpy
 from tfzoo import data, text
 from tfzoo.errors import DataError, UsageError
 
@@ -36,16 +37,6 @@ def spec(pairs, tmp_path_factory):
     return f"tsv:{path}"
 
 
-def _numpy(dataset):
-    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in dataset]
-
-
-def _assert_equal(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-
-
 def _sources(batches, tokenizer):
     return [tokenizer.decode(row) for inputs, _, _ in batches for row in inputs["encoder_token_ids"]]
 
@@ -53,7 +44,7 @@ def _sources(batches, tokenizer):
 def test_two_lines_give_these_arrays(tokenizers, tmp_path):
     path = tmp_path / "two.tsv"
     path.write_text("abc\tC B A\nd\tD\n", encoding="utf-8")
-    ((inputs, labels, sample_weight),) = _numpy(data.seq2seq(f"tsv:{path}", tokenizers, shuffle=False))
+    ((inputs, labels, sample_weight),) = to_numpy(data.seq2seq(f"tsv:{path}", tokenizers, shuffle=False))
     np.testing.assert_array_equal(inputs["encoder_token_ids"], [[4, 5, 6, 3], [7, 3, 0, 0]])
     np.testing.assert_array_equal(inputs["decoder_token_ids"], [[2, 6, 5, 4], [2, 7, 0, 0]])
     np.testing.assert_array_equal(labels, [[6, 5, 4, 3], [7, 3, 0, 0]])
@@ -63,7 +54,7 @@ def test_two_lines_give_these_arrays(tokenizers, tmp_path):
 
 
 def test_an_epoch_holds_every_pair_once(spec, pairs, tokenizers):
-    batches = _numpy(data.seq2seq(spec, tokenizers, batch_tokens=300))
+    batches = to_numpy(data.seq2seq(spec, tokenizers, batch_tokens=300))
     source, target = tokenizers
     seen = [
         (source.decode(inputs["encoder_token_ids"][row]), target.decode(labels[row]))
@@ -75,7 +66,7 @@ def test_an_epoch_holds_every_pair_once(spec, pairs, tokenizers):
 
 
 def test_a_batch_holds_at_most_batch_tokens(spec, tokenizers):
-    batches = _numpy(data.seq2seq(spec, tokenizers, batch_tokens=300))
+    batches = to_numpy(data.seq2seq(spec, tokenizers, batch_tokens=300))
     sizes = [len(labels) * max(labels.shape[1], inputs["encoder_token_ids"].shape[1]) for inputs, labels, _ in batches]
     assert max(sizes) <= 300
     assert len(batches) > 5
@@ -83,31 +74,31 @@ def test_a_batch_holds_at_most_batch_tokens(spec, tokenizers):
 
 def test_cardinality_is_known(spec, tokenizers):
     dataset = data.seq2seq(spec, tokenizers, batch_size=16)
-    num_batches = len(_numpy(dataset))
+    num_batches = len(to_numpy(dataset))
     assert dataset.cardinality().numpy() == num_batches
     rest = data.seq2seq(spec, tokenizers, batch_size=16, start_step=3)
-    assert rest.cardinality().numpy() == num_batches - 3 == len(_numpy(rest))
+    assert rest.cardinality().numpy() == num_batches - 3 == len(to_numpy(rest))
     assert data.seq2seq(spec, tokenizers, repeat=True).cardinality().numpy() == tf.data.INFINITE_CARDINALITY
 
 
 def test_the_same_seed_gives_the_same_batches_however_they_are_read(spec, tokenizers):
-    first = _numpy(data.seq2seq(spec, tokenizers, batch_size=16, seed=3))
+    first = to_numpy(data.seq2seq(spec, tokenizers, batch_size=16, seed=3))
     tf.random.set_seed(11)
     again = data.seq2seq(spec, tokenizers, batch_size=16, seed=3)
     next(iter(again))
-    _assert_equal(_numpy(again.take(4)), first[:4])
-    _assert_equal(_numpy(again), first)
-    other = _numpy(data.seq2seq(spec, tokenizers, batch_size=16, seed=4))
+    assert_equal(to_numpy(again.take(4)), first[:4])
+    assert_equal(to_numpy(again), first)
+    other = to_numpy(data.seq2seq(spec, tokenizers, batch_size=16, seed=4))
     assert _sources(other, tokenizers[0]) != _sources(first, tokenizers[0])
 
 
 def test_repeat_shuffles_each_epoch_anew(spec, pairs, tokenizers):
     num_batches = data.seq2seq(spec, tokenizers, batch_size=16).cardinality().numpy()
-    batches = _numpy(data.seq2seq(spec, tokenizers, batch_size=16, repeat=True).take(2 * num_batches))
+    batches = to_numpy(data.seq2seq(spec, tokenizers, batch_size=16, repeat=True).take(2 * num_batches))
     first, second = (_sources(half, tokenizers[0]) for half in (batches[:num_batches], batches[num_batches:]))
     assert first != second
     assert sorted(first) == sorted(second) == sorted(source for source, _ in pairs)
-    _assert_equal(_numpy(data.seq2seq(spec, tokenizers, batch_size=16)), batches[:num_batches])
+    assert_equal(to_numpy(data.seq2seq(spec, tokenizers, batch_size=16)), batches[:num_batches])
 
 
 @pytest.mark.parametrize("weights", [("", ""), ("@0.2", "@0.8")], ids=["plain", "mixture"])
@@ -115,28 +106,28 @@ def test_a_resumed_run_sees_what_the_uninterrupted_one_sees(spec, tokenizers, we
     specs = [spec + one for one in weights]
     options = {"batch_size": 32, "seed": 9}
     num_batches = data.seq2seq(specs, tokenizers, **options).cardinality().numpy()
-    whole = _numpy(data.seq2seq(specs, tokenizers, repeat=True, **options).take(3 * num_batches))
+    whole = to_numpy(data.seq2seq(specs, tokenizers, repeat=True, **options).take(3 * num_batches))
     for start_step in (1, num_batches - 1, num_batches, 2 * num_batches + 3):
         resumed = data.seq2seq(specs, tokenizers, repeat=True, start_step=start_step, **options)
         expected = whole[start_step : start_step + 5]  # beyond the end of an epoch
-        _assert_equal(_numpy(resumed.take(5)), expected)
+        assert_equal(to_numpy(resumed.take(5)), expected)
 
 
 def test_a_run_without_repeat_is_over_after_its_epoch(spec, tokenizers):
     dataset = data.seq2seq(spec, tokenizers, batch_size=16, start_step=1000)
     assert dataset.cardinality().numpy() == 0
-    assert _numpy(dataset) == []
+    assert to_numpy(dataset) == []
 
 
 def test_several_specifications_are_concatenated(spec, pairs, tokenizers, tmp_path):
     path = tmp_path / "more.tsv"
     path.write_text("jj\tJ J\n", encoding="utf-8")
-    batches = _numpy(data.seq2seq([spec, f"tsv:{path}"], tokenizers))
+    batches = to_numpy(data.seq2seq([spec, f"tsv:{path}"], tokenizers))
     assert sorted(_sources(batches, tokenizers[0])) == sorted([source for source, _ in pairs] + ["jj"])
 
 
 def test_static_shapes_come_from_a_fixed_set(spec, tokenizers):
-    batches = _numpy(
+    batches = to_numpy(
         data.seq2seq(spec, tokenizers, batch_tokens=64, max_source_length=20, max_target_length=15, static_shapes=True)
     )
     shapes = {(inputs["encoder_token_ids"].shape, labels.shape) for inputs, labels, _ in batches}
@@ -153,14 +144,14 @@ def test_examples_that_are_too_long_are_left_out_and_counted(tokenizers, tmp_pat
         logging.get_absl_logger().addHandler(caplog.handler)
         dataset = data.seq2seq(f"tsv:{path}", tokenizers, max_source_length=4, max_target_length=4)
         logging.get_absl_logger().removeHandler(caplog.handler)
-    assert sorted(_sources(_numpy(dataset), tokenizers[0])) == ["ab", "abc"]
+    assert sorted(_sources(to_numpy(dataset), tokenizers[0])) == ["ab", "abc"]
     assert "long.tsv: 2 examples; 2 longer than max_source_length=4 or max_target_length=4 left out." in caplog.text
 
 
 def test_one_tokenizer_serves_both_sides(tmp_path):
     path = tmp_path / "one.tsv"
     path.write_text("ab\tba\n", encoding="utf-8")
-    ((inputs, labels, _),) = _numpy(data.seq2seq(f"tsv:{path}", text.SymbolTokenizer("ab", "")))
+    ((inputs, labels, _),) = to_numpy(data.seq2seq(f"tsv:{path}", text.SymbolTokenizer("ab", "")))
     np.testing.assert_array_equal(inputs["encoder_token_ids"], [[4, 5, 3]])
     np.testing.assert_array_equal(labels, [[5, 4, 3]])
 

@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import logging
 
+from tests.data.batches import assert_equal, to_numpy
 from tfzoo import data, text
 from tfzoo.errors import DataError, UsageError
 
@@ -34,16 +34,6 @@ def spec(pairs, tmp_path_factory):
     return f"tsv:{path}"
 
 
-def _numpy(dataset):
-    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in dataset]
-
-
-def _assert_equal(ours, theirs):
-    assert len(ours) == len(theirs)
-    for one, other in zip(ours, theirs, strict=True):
-        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
-
-
 def _pairs(batches, tokenizer):
     """The pairs of all rows: what is not scored, and what is."""
     found = []
@@ -69,7 +59,7 @@ def test_two_pairs_give_the_arrays_of_the_docstring(tmp_path):
     path = tmp_path / "two.tsv"
     path.write_text("ab\tc\nc\ta\n", encoding="utf-8")
     tokenizer = text.SymbolTokenizer("abc=", "")
-    ((inputs, labels, sample_weight),) = _numpy(
+    ((inputs, labels, sample_weight),) = to_numpy(
         data.prompt_answer(f"tsv:{path}", tokenizer, separator="=", shuffle=False)
     )
     np.testing.assert_array_equal(inputs["token_ids"], [[4, 5, 7, 6], [6, 7, 4, 0]])
@@ -82,7 +72,7 @@ def test_two_pairs_give_the_arrays_of_the_docstring(tmp_path):
 
 def test_an_epoch_holds_every_pair_once_in_batches_of_similar_length(spec, pairs, tokenizer):
     dataset = data.prompt_answer(spec, tokenizer, separator="=", batch_size=7)
-    batches = _numpy(dataset)
+    batches = to_numpy(dataset)
     assert dataset.cardinality().numpy() == len(batches)
     found = _pairs(batches, tokenizer)
     assert sorted(found) == sorted(pairs)
@@ -94,21 +84,23 @@ def test_an_epoch_holds_every_pair_once_in_batches_of_similar_length(spec, pairs
 def test_epochs_differ_and_a_resumed_run_sees_the_same(spec, pairs, tokenizer):
     options = {"separator": "=", "batch_size": 7, "seed": 5}
     num_batches = data.prompt_answer(spec, tokenizer, **options).cardinality().numpy()
-    whole = _numpy(data.prompt_answer(spec, tokenizer, repeat=True, **options).take(2 * num_batches))
+    whole = to_numpy(data.prompt_answer(spec, tokenizer, repeat=True, **options).take(2 * num_batches))
     first, second = (_pairs(half, tokenizer) for half in (whole[:num_batches], whole[num_batches:]))
     assert first != second
     assert sorted(first) == sorted(second) == sorted(pairs)
     for start_step in (1, num_batches - 2, num_batches + 1):
         resumed = data.prompt_answer(spec, tokenizer, repeat=True, start_step=start_step, **options)
-        _assert_equal(_numpy(resumed.take(4)), whole[start_step : start_step + 4])
-    other = _numpy(data.prompt_answer(spec, tokenizer, separator="=", batch_size=7, seed=6))
+        assert_equal(to_numpy(resumed.take(4)), whole[start_step : start_step + 4])
+    other = to_numpy(data.prompt_answer(spec, tokenizer, separator="=", batch_size=7, seed=6))
     assert _pairs(other, tokenizer) != first
 
 
 def test_a_mixture_draws_by_its_weights(spec, tokenizer, tmp_path):
     path = tmp_path / "more.tsv"
     path.write_text("jjj\tjj\n", encoding="utf-8")
-    found = _pairs(_numpy(data.prompt_answer([f"{spec}@0.5", f"tsv:{path}@0.5"], tokenizer, separator="=")), tokenizer)
+    found = _pairs(
+        to_numpy(data.prompt_answer([f"{spec}@0.5", f"tsv:{path}@0.5"], tokenizer, separator="=")), tokenizer
+    )
     assert 60 <= found.count(("jjj", "jj")) <= 62
 
 
@@ -122,7 +114,7 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(tokenizer, tmp_path, c
         logging.get_absl_logger().addHandler(caplog.handler)
         dataset = data.prompt_answer(f"tsv:{path}", tokenizer, sequence_length=5, separator="=")
         logging.get_absl_logger().removeHandler(caplog.handler)
-    assert sorted(_pairs(_numpy(dataset), tokenizer)) == [("a", "b"), ("ab", "cd")]
+    assert sorted(_pairs(to_numpy(dataset), tokenizer)) == [("a", "b"), ("ab", "cd")]
     assert "long.tsv: 2 pairs; 2 longer than sequence_length=5 left out." in caplog.text
     with pytest.raises(DataError, match=r"each of its 4 pairs is longer than sequence_length=2 tokens; raise it"):
         data.prompt_answer(f"tsv:{path}", tokenizer, sequence_length=2, separator="=")
@@ -132,7 +124,7 @@ def test_prompt_and_separator_are_tokenized_as_they_are_when_asked(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"source": "ab ab ", "target": "ab"}\n', encoding="utf-8")
     tokenizer = text.BytePairTokenizer.train(["ab ab \n"] * 2, 270)
-    ((inputs, labels, weights),) = _numpy(data.prompt_answer(f"jsonl:{path}", tokenizer))
+    ((inputs, labels, weights),) = to_numpy(data.prompt_answer(f"jsonl:{path}", tokenizer))
     prompt, answer = tokenizer.encode("ab ab \n"), tokenizer.encode("ab")
     assert prompt != tokenizer.encode("ab ab ") + tokenizer.encode("\n")
     assert inputs["token_ids"].tolist() == [[*prompt, *answer]]
@@ -143,7 +135,7 @@ def test_a_prompt_without_a_token_is_the_start_token(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("\u200b\tab\nb\ta\n", encoding="utf-8")  # a space of no width has no token
     tokenizer = text.SentencePieceTokenizer.train(["a b c", "b a"], 12)
-    ((inputs, labels, weights),) = _numpy(
+    ((inputs, labels, weights),) = to_numpy(
         data.prompt_answer(f"tsv:{path}", tokenizer, separator="", shuffle=False, batch_size=2)
     )
     answer = tokenizer.encode("ab")

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from absl import logging
 
+from tests.data.batches import to_numpy
 from tests.text import fuzz
 from tfzoo import data, text
 from tfzoo.data.questions import answer_tokens
@@ -76,10 +77,6 @@ def spec(paragraphs, tmp_path_factory):
     return f"squad:{path}"
 
 
-def _numpy(dataset):
-    return [tf.nest.map_structure(lambda tensor: tensor.numpy(), batch) for batch in dataset]
-
-
 def _windows(batches, tokenizer):
     """Question, part of the context, and label of all rows, as ids; checks how a row is made."""
     found = []
@@ -103,7 +100,7 @@ def test_the_example_of_the_docstring(tmp_path):
     tokenizer = text.WordPieceTokenizer([*SPECIAL, *"abcd"])
     (tmp_path / "a.json").write_text(json.dumps(squad(("b c d", [("a", ("c d", 2))]))), encoding="utf-8")
     options = {"window_length": 6, "stride": 1, "max_question_length": 1}
-    ((inputs, labels, weights),) = _numpy(
+    ((inputs, labels, weights),) = to_numpy(
         data.question_answering(f"squad:{tmp_path / 'a.json'}", tokenizer, **options, shuffle=False)
     )
     np.testing.assert_array_equal(inputs["token_ids"], [[2, 5, 3, 6, 7, 3], [2, 5, 3, 7, 8, 3]])
@@ -136,7 +133,7 @@ def test_each_token_is_in_a_window_and_none_is_needless(stride):
 
 
 def test_each_question_has_its_windows_with_its_answer(spec, tokenizer):
-    found = _windows(_numpy(data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7)), tokenizer)
+    found = _windows(to_numpy(data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7)), tokenizer)
     expected, num_inside, num_outside = [], 0, 0
     for one in read_questions(spec):
         question = tokenizer.encode(one.question)[:6]
@@ -159,7 +156,7 @@ def test_each_question_has_its_windows_with_its_answer(spec, tokenizer):
 
 def test_the_order_is_a_function_of_seed_and_epoch(spec, tokenizer):
     def windows(**options):
-        return _numpy(data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7, **options))
+        return to_numpy(data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7, **options))
 
     def assert_equal(ours, theirs):
         assert len(ours) == len(theirs)
@@ -171,11 +168,11 @@ def test_the_order_is_a_function_of_seed_and_epoch(spec, tokenizer):
     assert _windows(windows(seed=3), tokenizer) != _windows(windows(seed=4), tokenizer)
     whole = windows(seed=3)
     endless = data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7, seed=3, repeat=True)
-    two = _numpy(endless.take(2 * len(whole)))
+    two = to_numpy(endless.take(2 * len(whole)))
     assert_equal(two[: len(whole)], whole)
     assert _windows(two[len(whole) :], tokenizer) != _windows(whole, tokenizer)
     late = data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7, seed=3, repeat=True, start_step=5)
-    assert_equal(_numpy(late.take(2 * len(whole) - 5)), two[5:])
+    assert_equal(to_numpy(late.take(2 * len(whole) - 5)), two[5:])
     assert_equal(windows(start_step=2, seed=3), whole[2:])
     assert len(data.question_answering(spec, tokenizer, **WINDOWS, batch_size=7)) == len(whole)
 
@@ -184,7 +181,7 @@ def test_weights_mix_specifications(spec, tokenizer, tmp_path):
     path = tmp_path / "other.json"
     path.write_text(json.dumps(squad(*[("a b c", [("j j j j", ("b", 2))])] * 9)), encoding="utf-8")
     mixed = _windows(
-        _numpy(data.question_answering([f"{spec}@0.5", f"squad:{path}@0.5"], tokenizer, **WINDOWS)), tokenizer
+        to_numpy(data.question_answering([f"{spec}@0.5", f"squad:{path}@0.5"], tokenizer, **WINDOWS)), tokenizer
     )
     others = [one for one in mixed if one[0] == tokenizer.encode("j j j j")]
     assert 0.4 < len(others) / len(mixed) < 0.6
@@ -209,7 +206,7 @@ def test_answers_without_a_token_are_left_out_and_counted(tokenizer, tmp_path, m
     path.write_text(json.dumps(squad(blank, ("a b", [("d", ("b", 2))]))), encoding="utf-8")
     logged = []
     monkeypatch.setattr(logging, "info", lambda message, *values: logged.append(message % values))
-    batches = _numpy(data.question_answering(f"squad:{path}", tokenizer, **WINDOWS))
+    batches = to_numpy(data.question_answering(f"squad:{path}", tokenizer, **WINDOWS))
     assert _windows(batches, tokenizer) == [(tokenizer.encode("d"), tokenizer.encode("a b"), [4, 4])]
     assert logged == [f"squad:{path}: 1 questions; 1 whose answer has no token left out.", "1 questions in 1 windows."]
     path.write_text(json.dumps(squad(blank)), encoding="utf-8")

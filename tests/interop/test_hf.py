@@ -14,9 +14,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests import tiny_run
+from tests.interop.folders import assert_equal, edit_config, edit_tensors, plus, recipe_of, refusal, weights, without
 from tests.references import gpt2 as reference
 from tests.tolerances import tolerance
-from tfzoo.errors import CheckpointError, UsageError
+from tfzoo.errors import UsageError
 from tfzoo.interop import hf, hf_gpt2
 from tfzoo.models import GPT2, GPT2Config
 from tfzoo.recipes.recipe import from_json
@@ -95,28 +96,6 @@ def run(original, tmp_path_factory):
     return folder
 
 
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}), encoding="utf-8")
-
-
-def edit_tensors(folder, change):
-    tensors = load_file(folder / "model.safetensors")
-    save_file(change(tensors), folder / "model.safetensors")
-
-
-def weights(run_dir):
-    return checkpoints.read_weights(checkpoints.newest(run_dir))
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].dtype == np.float32
-        assert np.array_equal(found[name], value), name
-
-
 class TestReading:
     def test_the_run_is_whole(self, run, tokenizer):
         assert sorted(path.name for path in run.iterdir()) == [
@@ -126,7 +105,7 @@ class TestReading:
             "requested_recipe.json",
             "tokenizer",
         ]
-        recipe = from_json((run / "recipe.json").read_text(encoding="utf-8"))
+        recipe = recipe_of(run)
         assert (recipe.name, recipe.family, recipe.tokenizer.source) == ("little", "gpt2", "byte_pair")
         end = tokenizer.end_id
         assert recipe.model == GPT2Config(
@@ -147,7 +126,7 @@ class TestReading:
         assert checkpoints.best(run).history == [{"step": 0}]
 
     def test_the_model_computes_what_the_tensors_say(self, run, original):
-        config = from_json((run / "recipe.json").read_text(encoding="utf-8")).model
+        config = recipe_of(run).model
         model = GPT2(config)
         checkpoints.load_weights(model, checkpoints.best(run))
         theirs = load_file(original / "model.safetensors")
@@ -263,28 +242,10 @@ class TestWriting:
             hf.write_checkpoint(tmp_path, tmp_path / "back")
 
 
-def without(name):
-    return lambda tensors: {key: value for key, value in tensors.items() if key != f"transformer.{name}"}
-
-
-def plus(name, value):
-    return lambda tensors: tensors | {name: value}
-
-
 class TestRefusals:
     @pytest.fixture
     def refused(self, copy, tmp_path):
-        """Asserts that the edited copy is refused with a message, and that nothing is left behind."""
-
-        def refused(pattern, error=CheckpointError):
-            before = tiny_run.digest(tmp_path)
-            with pytest.raises(error) as raised:
-                hf.read_checkpoint(copy, tmp_path / "run")
-            assert re.search(pattern, str(raised.value)), raised.value
-            assert "\n" not in str(raised.value)
-            assert tiny_run.digest(tmp_path) == before
-
-        return refused
+        return refusal(copy, tmp_path)
 
     @pytest.mark.parametrize(
         ("change", "pattern"),

@@ -5,7 +5,6 @@ What belongs to every family, damaged files and half precision say, stands in `t
 
 import importlib.util
 import json
-import re
 import shutil
 
 import keras
@@ -13,13 +12,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests import tiny_run
+from tests.interop.folders import assert_equal, edit_config, edit_tensors, plus, recipe_of, refusal, weights, without
 from tests.references import bert as reference
 from tests.tolerances import tolerance
 from tfzoo.errors import CheckpointError, UsageError
 from tfzoo.interop import hf, hf_bert, samples
 from tfzoo.models import Bert, BertConfig
-from tfzoo.recipes.recipe import from_json
 from tfzoo.run_folder import build_model, read_examples
 from tfzoo.text import WordPieceTokenizer, load
 from tfzoo.training import checkpoints
@@ -158,31 +156,6 @@ def run(original, tmp_path_factory):
 def folder(tmp_path):
     """A checkpoint that a test may change."""
     return make(tmp_path / "little", "single_label")
-
-
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) | changes
-    path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}), encoding="utf-8")
-
-
-def edit_tensors(folder, change):
-    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
-
-
-def recipe_of(run_dir):
-    return from_json((run_dir / "recipe.json").read_text(encoding="utf-8"))
-
-
-def weights(run_dir):
-    return checkpoints.read_weights(checkpoints.newest(run_dir))
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert found[name].dtype == np.float32
-        assert np.array_equal(found[name], value), name
 
 
 class TestReading:
@@ -350,28 +323,10 @@ class TestEncoder:
             hf.read_encoder(folder)
 
 
-def without(name):
-    return lambda tensors: {key: value for key, value in tensors.items() if key != name}
-
-
-def plus(name, value):
-    return lambda tensors: tensors | {name: value}
-
-
 class TestRefusals:
     @pytest.fixture
     def refused(self, folder, tmp_path):
-        """Asserts that the edited folder is refused with a message, and that nothing is left behind."""
-
-        def refused(pattern):
-            before = tiny_run.digest(tmp_path)
-            with pytest.raises(CheckpointError) as raised:
-                hf.read_checkpoint(folder, tmp_path / "run")
-            assert re.search(pattern, str(raised.value)), raised.value
-            assert "\n" not in str(raised.value)
-            assert tiny_run.digest(tmp_path) == before
-
-        return refused
+        return refusal(folder, tmp_path)
 
     @pytest.mark.parametrize(
         ("change", "pattern"),

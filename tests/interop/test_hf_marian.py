@@ -1,7 +1,6 @@
 """Marian checkpoints: the Transformer computes what the tensors say, there and back bit for bit, refusals by name."""
 
 import json
-import re
 import shutil
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests import tiny_run
+from tests.interop.folders import assert_equal, edit_config, edit_tensors, read_config, recipe_of, refusal, weights
 from tests.references import marian as reference
 from tests.text import marian
 from tests.tolerances import tolerance
@@ -17,10 +16,10 @@ from tfzoo import runs
 from tfzoo.data import seq2seq
 from tfzoo.decoding import generate
 from tfzoo.decoding.config import DecodingConfig
-from tfzoo.errors import CheckpointError, UsageError
+from tfzoo.errors import UsageError
 from tfzoo.interop import hf, hf_marian
 from tfzoo.models import Transformer, TransformerConfig
-from tfzoo.recipes.recipe import from_json, override
+from tfzoo.recipes.recipe import override
 from tfzoo.text import TokenizerPair
 from tfzoo.training import checkpoints
 
@@ -116,34 +115,6 @@ def run(original, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     hf.read_checkpoint(original, folder)
     return folder
-
-
-def read_config(folder):
-    return json.loads((folder / "config.json").read_bytes())
-
-
-def edit_config(folder, **changes):
-    config = read_config(folder) | changes
-    plain = {name: value for name, value in config.items() if value is not ...}
-    (folder / "config.json").write_text(json.dumps(plain), encoding="utf-8")
-
-
-def edit_tensors(folder, change):
-    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
-
-
-def recipe_of(run_dir):
-    return from_json((run_dir / "recipe.json").read_text(encoding="utf-8"))
-
-
-def weights(run_dir):
-    return checkpoints.read_weights(checkpoints.newest(run_dir))
-
-
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert np.array_equal(found[name], value), name
 
 
 class TestReading:
@@ -313,15 +284,7 @@ def test_the_export_answers_as_the_run(run, tmp_path):
 class TestRefusals:
     @pytest.fixture
     def refused(self, copy, tmp_path):
-        def refused(pattern):
-            before = tiny_run.digest(tmp_path)
-            with pytest.raises(CheckpointError) as raised:
-                hf.read_checkpoint(copy, tmp_path / "run")
-            assert re.search(pattern, str(raised.value)), raised.value
-            assert "\n" not in str(raised.value)
-            assert tiny_run.digest(tmp_path) == before
-
-        return refused
+        return refusal(copy, tmp_path)
 
     @pytest.mark.parametrize(
         ("changes", "pattern"),

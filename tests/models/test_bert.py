@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
+from tests.models.promises import assert_equals_numpy, assert_one_trace_serves_every_batch_and_length, randomized
 from tests.references import bert as reference
 from tests.tolerances import tolerance
 from tfzoo.errors import RecipeError
@@ -41,11 +41,7 @@ HEADS = {
 
 
 def random_model(config, **kwargs):
-    model = Bert(config, **kwargs)
-    generator = np.random.default_rng(5)
-    for variable in model.trainable_variables:
-        variable.assign(generator.normal(0, 0.4, variable.shape) + ("gamma" in variable.path))
-    return model
+    return randomized(Bert(config, **kwargs))
 
 
 def random_inputs(lengths=(7, 3, 1)):
@@ -61,14 +57,7 @@ def random_inputs(lengths=(7, 3, 1)):
 @pytest.mark.parametrize("layer_norm_epsilon", [1e-12, 0.5])
 def test_equals_numpy(layer_norm_epsilon):
     config = dataclasses.replace(CONFIG, layer_norm_epsilon=layer_norm_epsilon)
-    model, inputs = random_model(config), random_inputs()
-    weights = {variable.path.removeprefix("bert/"): variable.numpy() for variable in model.trainable_variables}
-    real = inputs["padding_mask"].astype(bool)
-    expected = reference.logits(config, weights, inputs)[real]
-    scale = np.abs(expected).max()
-    assert scale > 1
-    logits = model(inputs).numpy()[real]
-    np.testing.assert_allclose(logits / scale, expected / scale, rtol=0, atol=tolerance("numpy_parity"))
+    assert_equals_numpy(random_model(config), reference, random_inputs())
 
 
 def test_variables_have_names_of_their_own():
@@ -205,19 +194,7 @@ def test_config_round_trip(config):
 
 
 def test_one_trace_serves_every_batch_and_length():
-    model, traces = random_model(PAIRS), []
-
-    @tf.function(input_signature=[model.input_signature()])
-    def forward(inputs):
-        traces.append(1)
-        return model(inputs)
-
-    inputs = random_inputs()
-    for each in (inputs, {name: value[:2, :3] for name, value in inputs.items()}):
-        found, expected = forward(each), model(each)
-        for name, value in expected.items():
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=10 * tolerance("cached_step"))
-    assert len(traces) == 1
+    assert_one_trace_serves_every_batch_and_length(random_model(PAIRS), random_inputs())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.promises import assert_equals_numpy, assert_one_trace_serves_every_batch_and_length, randomized
 from tests.references import gpt2 as reference
 from tests.tolerances import tolerance
 from tfzoo.errors import RecipeError
@@ -29,11 +30,7 @@ CONFIG = GPT2Config(
 
 
 def random_model(config, **kwargs):
-    model = GPT2(config, **kwargs)
-    generator = np.random.default_rng(5)
-    for variable in model.trainable_variables:
-        variable.assign(generator.normal(0, 0.4, variable.shape) + ("gamma" in variable.path))
-    return model
+    return randomized(GPT2(config, **kwargs))
 
 
 def random_inputs(lengths=(7, 3, 1)):
@@ -53,14 +50,7 @@ def model():
 @pytest.mark.parametrize("layer_norm_epsilon", [1e-5, 0.5])
 def test_equals_numpy(layer_norm_epsilon):
     config = dataclasses.replace(CONFIG, layer_norm_epsilon=layer_norm_epsilon)
-    model, inputs = random_model(config), random_inputs()
-    weights = {variable.path.removeprefix("gpt2/"): variable.numpy() for variable in model.trainable_variables}
-    real = inputs["padding_mask"].astype(bool)
-    expected = reference.logits(config, weights, inputs)[real]
-    scale = np.abs(expected).max()
-    assert scale > 1
-    logits = model(inputs).numpy()[real]
-    np.testing.assert_allclose(logits / scale, expected / scale, rtol=0, atol=tolerance("numpy_parity"))
+    assert_equals_numpy(random_model(config), reference, random_inputs())
 
 
 def test_variables_have_names_of_their_own():
@@ -147,18 +137,7 @@ def test_the_cache_is_in_the_compute_dtype():
 
 
 def test_one_trace_serves_every_batch_and_length(model):
-    traces = []
-
-    @tf.function(input_signature=[model.input_signature()])
-    def forward(inputs):
-        traces.append(1)
-        return model(inputs)
-
-    inputs = random_inputs()
-    short = {name: value[:2, :3] for name, value in inputs.items()}
-    for each in (inputs, short):
-        np.testing.assert_allclose(forward(each), model(each), rtol=0, atol=10 * tolerance("cached_step"))
-    assert len(traces) == 1
+    assert_one_trace_serves_every_batch_and_length(model, random_inputs())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfzoo
+from tests.models.promises import assert_one_trace_serves_every_batch_and_length
 from tests.references import gru_seq2seq as reference
 from tests.tolerances import tolerance
 from tfzoo.errors import RecipeError
@@ -123,19 +124,7 @@ class TestVariants:
         assert len(loops) == (CONFIG.num_layers if kind[2] else 1)
 
     def test_one_trace_serves_every_batch_and_length(self, kind):
-        model, traces = random_model(with_kind(kind)), []
-
-        @tf.function(input_signature=[model.input_signature()], autograph=False)
-        def forward(inputs):
-            traces.append(1)
-            return model(inputs)
-
-        inputs = random_inputs()
-        short = {name: value[:2, :3] for name, value in inputs.items()}
-        one = {name: value[:1, :1] for name, value in inputs.items()}
-        for each in (inputs, short, one):
-            np.testing.assert_allclose(forward(each), model(each), rtol=0, atol=10 * tolerance("cached_step"))
-        assert len(traces) == 1
+        assert_one_trace_serves_every_batch_and_length(random_model(with_kind(kind)), random_inputs())
 
     def test_every_weight_gets_a_gradient_in_a_graph(self, kind):
         model, inputs = random_model(with_kind(kind, dropout=0.1)), random_inputs()

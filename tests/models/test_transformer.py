@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.promises import assert_equals_numpy, assert_one_trace_serves_every_batch_and_length, randomized
 from tests.references import transformer as reference
 from tests.tolerances import tolerance
 from tfzoo.errors import RecipeError
@@ -21,11 +22,7 @@ CONFIG = TransformerConfig(
 
 
 def random_model(config, **kwargs):
-    model = Transformer(config, **kwargs)
-    generator = np.random.default_rng(5)
-    for variable in model.trainable_variables:
-        variable.assign(generator.normal(0, 0.4, variable.shape) + ("gamma" in variable.path))
-    return model
+    return randomized(Transformer(config, **kwargs))
 
 
 def random_inputs(seed=0):
@@ -53,7 +50,7 @@ def test_every_variant_equals_numpy(normalize_first, source_vocabulary_size, pos
         source_vocabulary_size=source_vocabulary_size,
         positions=positions,
     )
-    assert_equals_numpy(config)
+    assert_equals_numpy(random_model(config), reference, random_inputs())
 
 
 @pytest.mark.parametrize(
@@ -70,16 +67,9 @@ def test_every_variant_equals_numpy(normalize_first, source_vocabulary_size, pos
     ids=str,
 )
 def test_every_option_equals_numpy(change):
-    assert_equals_numpy(dataclasses.replace(CONFIG, source_vocabulary_size=41, **change))
-
-
-def assert_equals_numpy(config):
-    model = random_model(config)
-    weights = {variable.path.removeprefix("transformer/"): variable.numpy() for variable in model.trainable_variables}
-    expected = reference.logits(config, weights, random_inputs())
-    scale = np.abs(expected).max()
-    assert scale > 1
-    np.testing.assert_allclose(model(random_inputs()) / scale, expected / scale, rtol=0, atol=tolerance("numpy_parity"))
+    assert_equals_numpy(
+        random_model(dataclasses.replace(CONFIG, source_vocabulary_size=41, **change)), reference, random_inputs()
+    )
 
 
 def test_variables_have_names_of_their_own():
@@ -162,18 +152,7 @@ def test_the_cache_is_in_the_compute_dtype():
 
 
 def test_one_trace_serves_every_batch_and_length(model):
-    traces = []
-
-    @tf.function(input_signature=[model.input_signature()])
-    def forward(inputs):
-        traces.append(1)
-        return model(inputs)
-
-    inputs = random_inputs()
-    short = {name: value[:2, :3] for name, value in inputs.items()}
-    for each in (inputs, short):
-        np.testing.assert_allclose(forward(each), model(each), rtol=0, atol=10 * tolerance("cached_step"))
-    assert len(traces) == 1
+    assert_one_trace_serves_every_batch_and_length(model, random_inputs())
 
 
 @pytest.mark.parametrize(

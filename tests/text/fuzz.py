@@ -80,3 +80,21 @@ def _is_bare_mark(character: str) -> bool:
     # What grapheme clusters take in: marks, joiners, emoji modifiers and half-width voicing marks.
     joining = {"\u200c", "\u200d", "\uff9e", "\uff9f"}
     return unicodedata.category(character).startswith("M") or character in joining
+
+
+def not_utf8(count: int) -> list[bytes]:
+    """Returns random strings of bytes: words, and pieces of characters that are not whole."""
+    generator = random.Random(6)
+    pieces = [
+        b"\xff",
+        b"\xc0",
+        b"\xe4\xbd",
+        b"\xed\xa0\x80",
+        b"\xf0\x9f\x98",
+        b"\xf4\x90",
+        b"\x80",
+        b"the",
+        b" ",
+        b"\0",
+    ]
+    return [b"".join(generator.choices(pieces, k=generator.randrange(8))) for _ in range(count)]

@@ -139,20 +139,7 @@ def test_long_words_have_the_ids_of_tokenizers(trained):
 
 
 def test_bytes_that_are_not_utf8_are_read_as_python_replaces_them(trained):
-    generator = random.Random(6)
-    pieces = [
-        b"\xff",
-        b"\xc0",
-        b"\xe4\xbd",
-        b"\xed\xa0\x80",
-        b"\xf0\x9f\x98",
-        b"\xf4\x90",
-        b"\x80",
-        b"the",
-        b" ",
-        b"\0",
-    ]
-    strings = [b"".join(generator.choices(pieces, k=generator.randrange(8))) for _ in range(500)]
+    strings = fuzz.not_utf8(500)
     assert trained.tokenize(tf.constant(strings)).to_list() == [
         trained.encode(one.decode("utf-8", "replace")) for one in strings
     ]
