@@ -99,14 +99,15 @@ class TestCode:
         assert (predict, options) == ("predict", {"runtime": None, "max_length": 24})
         assert sentiment[:3] == ("train", tfzoo.recipe("minilm_l6"), "runs/sentiment")
         asked = [(name, *arguments) for name, *arguments, _ in long]
+        chinese = ["model.vocabulary_size=6000", "evaluation.tokenizer=zh"]
+        chinese += ["training.num_steps=1600", "training.checkpoint_steps=200"]
         assert asked == [
             ("train", tfzoo.recipe("transformer_small_g2p"), "runs/small_g2p"),
-            (
-                "train",
-                override(tfzoo.recipe("gru_small"), ["training.num_steps=1800", "training.checkpoint_steps=300"]),
-                "runs/gru_small",
-            ),
+            ("train", tfzoo.recipe("gru_small"), "runs/gru_small"),
             ("evaluate", "runs/small_g2p", (first_run.TEST_DATA,)),
+            ("train", tfzoo.recipe("transformer_mini"), "runs/en_de"),
+            ("train", tfzoo.recipe("gru_mini"), "runs/en_de_gru"),
+            ("train", override(tfzoo.recipe("gru_mini"), chinese), "runs/en_zh"),
             ("train", tfzoo.recipe("lstm_lm_docs"), "runs/lstm_docs"),
             ("train", tfzoo.recipe("gpt2_docs"), "runs/gpt2_docs"),
             ("evaluate", "runs/lstm_docs", ("sample:python_docs:test",)),

@@ -103,14 +103,14 @@ ZOO: dict[str, Entry] = {
     "gru_mini": Entry(
         recipe=gru_seq2seq.mini,
         task="seq2seq",
-        parameters=3_291_808,
-        paper=LUONG_2015,
+        parameters=3_288_480,
+        paper=BAHDANAU_2015,
     ),
     "gru_small": Entry(
         recipe=gru_seq2seq.small,
         task="seq2seq",
-        parameters=3_077_931,
-        paper=LUONG_2015,
+        parameters=3_564_715,
+        paper=BAHDANAU_2015,
     ),
     "g2p_en": Entry(
         recipe=gru_seq2seq.g2p_en,
