@@ -20,10 +20,12 @@ from tests.tolerances import tolerance
 from tfzoo import recipes, runs
 from tfzoo.cli.main import main
 from tfzoo.errors import UsageError
+from tfzoo.export import exporter
 from tfzoo.run_data import NUM_EXAMPLES
 from tfzoo.run_folder import EXAMPLES, RECIPE, REQUESTED, TOKENIZER, begin, read_examples
 from tfzoo.text import TokenizerPair
 from tfzoo.training import checkpoints
+from tfzoo.training.measures import best_record
 
 pytestmark = pytest.mark.xdist_group("run")
 
@@ -267,7 +269,7 @@ class TestEvaluate:
 
     def test_the_loss_is_that_of_the_best_checkpoint(self, trained):
         scores = runs.evaluate(trained.run_dir, f"tsv:{trained.validation}", max_length=1)
-        record = checkpoints.best_record(checkpoints.newest(trained.run_dir).history)
+        record = best_record(checkpoints.newest(trained.run_dir).history)
         assert scores["loss"] == pytest.approx(record["val_nats_per_token"], rel=tolerance("numpy_loss"))
         assert scores["token_accuracy"] == pytest.approx(record["val_token_accuracy"])
 
@@ -400,8 +402,10 @@ class TestExport:
         assert manifest["metrics"] == run.checkpoint.history[-1]
         assert manifest["decoding"] == {**dataclasses.asdict(run.recipe.decoding), "stop": []}
 
-    def test_a_mean_of_checkpoints_is_exported_without_what_was_measured_of_one(self, trained, tmp_path, capsys):
-        run_dir, artifact = shutil.copytree(trained.run_dir, tmp_path / "run"), tmp_path / "artifact"
+    def test_a_mean_of_checkpoints_is_exported_without_what_was_measured_of_one(
+        self, trained, tmp_path, capsys, monkeypatch
+    ):
+        run_dir = shutil.copytree(trained.run_dir, tmp_path / "run")
         # The same command with another value, although the run is finished.
         assert main([*trained.command(run_dir), "--set=training.average_checkpoints=2"]) == 0
         run = tfzoo.load(run_dir)
@@ -412,8 +416,12 @@ class TestExport:
             path = weight.path.removeprefix(f"{run.model.name}/")
             expected = sum(averaged[step][path].astype(np.float64) for step in steps) / 2
             assert np.array_equal(weight.numpy(), expected.astype(np.float32)), path
-        manifest = runs.export_run(run_dir, artifact, ["saved_model"])
-        assert manifest["metrics"] == {"step": STEPS, "averaged_checkpoints": 2}
+        exported = {}
+        monkeypatch.setattr(exporter, "export", lambda model, *_, **others: exported.update(others, model=model))
+        runs.export_run(run_dir, tmp_path / "artifact")
+        assert exported["metrics"] == {"step": STEPS, "averaged_checkpoints": 2}
+        for weight, mean in zip(exported["model"].weights, run.model.weights, strict=True):
+            assert np.array_equal(weight.numpy(), mean.numpy()), weight.path
         shutil.rmtree(run.checkpoints[0].folder)
         capsys.readouterr()
         assert main(["predict", f"--run_dir={run_dir}", f"--input={trained.train}"]) == 1
