@@ -8,6 +8,8 @@ the first, which holds the tracing of the graph, is left out. Processor time of 
 is what the work costs on a machine that others use too; of two processes it is twice that of the first. Memory is the
 largest of each process, and counts TensorFlow itself. Several machines are not measured: what their network costs,
 nobody here knows.
+
+Besides, two updates on long rows are made with and without `recompute`, to see the memory that it saves.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ SETTINGS = {
     "two processes": ("multi_worker", 2, 1, 1),
 }
 VOCABULARY_SIZE = 4000
+LONG_ROWS = ("--batch_size=4", "--length=1024", "--steps=1", "--records=1")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,14 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [
         f"--{name}={getattr(options, name)}" for name in ("batch_size", "length", "hidden_dim", "steps", "records")
     ]
-    results = {
+    results: dict[str, Any] = {
         "batch_size": options.batch_size,
         "length": options.length,
         "hidden_dim": options.hidden_dim,
         "load_before": os.getloadavg()[0],
         "settings": {name: _run(name, given) for name in SETTINGS},
+        "long_rows": {
+            name: _run("one device, two threads", [*given, *LONG_ROWS, *more])
+            for name, more in (("kept", []), ("recomputed", ["--recompute"]))
+        },
+        "load_after": os.getloadavg()[0],
     }
-    for name, found in results["settings"].items():
+    for name, found in (results["settings"] | results["long_rows"]).items():
         print(
             f"{name}: {found['tokens_per_second']:.0f} tokens/s, "
             f"{found['processor_seconds_per_1000_tokens']:.2f} processor seconds per 1,000 tokens, "
@@ -138,6 +146,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         learning_rate=1e-3,
         warmup_steps=10,
         label_smoothing=0.0,
+        recompute=options.recompute,
     )
     processor: list[float] = []
     history = fit(
@@ -167,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     option("--hidden_dim", type=int, default=256, help="width of the model, of four layers")
     option("--steps", type=int, default=10, help="updates in each record")
     option("--records", type=int, default=3, help="records that count")
+    option("--recompute", action="store_true", help="with --setting, compute what is within a block a second time")
     option("--output", type=Path, default=Path("benchmarks/results/scale.json"), help="the file of results")
     option("--setting", choices=SETTINGS, help="measure this one in this process, which the script does by itself")
     option("--run_dir", help="with --setting, the run's folder")
