@@ -1,6 +1,6 @@
-"""`tfzoo train` in a process that can be told to die: python killed.py MOMENT NUM_CPUS ARGUMENT ...
+"""`tfzoo train` in processes that can be told to die.
 
-MOMENT says where, as KIND:STEP, and of several workers which, as KIND:STEP:WORKER:
+A moment says where, as KIND:STEP, and of several workers which, as KIND:STEP:WORKER:
 
     none          nowhere
     step:5        by SIGKILL after five steps
@@ -8,11 +8,19 @@ MOMENT says where, as KIND:STEP, and of several workers which, as KIND:STEP:WORK
     saved:4       by SIGKILL, with the checkpoint of step 4 in its place and no line in metrics.jsonl
     validating:4  by SIGKILL, during the validation of step 4
     asked:3       by SIGTERM before step 4: it is to end by itself
+
+The processes are forked from one that has imported this module and computed nothing, since the import costs more than
+such a training. That one starts with the first of them, and ends with the process that asked.
 """
 
+import json
+import multiprocessing
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -76,13 +84,50 @@ def arm(kind: str, step: int) -> None:
         checkpoints.prune = prune_later
 
 
-if __name__ == "__main__":
-    moment, num_cpus, *arguments = sys.argv[1:]
+_PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def finished(
+    moment: str, arguments: Sequence[str], *, num_cpus: int = 1, configs: Sequence[str | None] = (None,)
+) -> list[tuple[int, str]]:
+    """Exit code and output of one process for each TF_CONFIG, None being a run without.
+
+    Args:
+        moment: when which of them dies.
+        arguments: of the command line, to which come `SETTINGS`.
+        num_cpus: logical CPUs of each.
+        configs: a TF_CONFIG for each.
+    """
+    _PROCESSES.set_forkserver_preload([__name__])
+    with tempfile.TemporaryDirectory() as directory:
+        outputs = [Path(directory) / str(index) for index in range(len(configs))]
+        processes = [
+            _PROCESSES.Process(target=_main, args=(moment, [*arguments], num_cpus, config, output))
+            for config, output in zip(configs, outputs, strict=True)
+        ]
+        try:
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join(timeout=900)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+        return [(one.exitcode, output.read_text()) for one, output in zip(processes, outputs, strict=True)]
+
+
+def _main(moment: str, arguments: list[str], num_cpus: int, config: str | None, output: Path) -> None:
+    with output.open("wb") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    if config is not None:
+        os.environ["TF_CONFIG"] = config
     if moment != "none":
         kind, step, *worker = moment.split(":")
-        if not worker or f'"index": {worker[0]}' in os.environ["TF_CONFIG"]:
+        if not worker or json.loads(os.environ["TF_CONFIG"])["task"]["index"] == int(worker[0]):
             arm(kind, int(step))
-    if int(num_cpus) > 1:
+    if num_cpus > 1:
         (cpu,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(num_cpus))
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * num_cpus)
     sys.exit(main([*arguments, *(f"--set={setting}" for setting in SETTINGS)]))

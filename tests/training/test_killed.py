@@ -3,6 +3,7 @@
 Dropout, shuffling, gradient accumulation and a moving average are on.
 """
 
+import functools
 import signal
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from safetensors.numpy import load_file
 
 from tests import tiny_run
 from tests.training import killed, two_workers
+from tests.training.comparison import TIMES
 from tfzoo.training import checkpoints
 
 pytestmark = pytest.mark.xdist_group("two_workers")
 
-TIMES = {"seconds", "tokens_per_second", "flops_utilisation", "peak_memory_bytes"}
+MOMENTS = ("step:1", "half:2", "saved:4", "step:5", "validating:6")
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +30,16 @@ def data(tmp_path_factory):
 
 def train(data: Path, run_dir: Path, strategy: str, moment: str = "none") -> list[tuple[int, str]]:
     """Exit code and output of each process."""
-    return two_workers.finished(
-        killed.__name__,
-        moment,
-        "2" if strategy == "mirrored" else "1",
+    arguments = [
         "train",
         "--recipe=transformer_tiny_g2p",
         f"--run_dir={run_dir}",
         f"--data=tsv:{data / 'train.tsv'}",
         f"--validation_data=tsv:{data / 'validation.tsv'}",
         f"--strategy={strategy}",
-        configs=two_workers.tf_configs() if strategy == "multi_worker" else [None],
-    )
+    ]
+    configs = two_workers.tf_configs() if strategy == "multi_worker" else [None]
+    return killed.finished(moment, arguments, num_cpus=2 if strategy == "mirrored" else 1, configs=configs)
 
 
 def assert_trained(results: list[tuple[int, str]]) -> None:
@@ -61,23 +61,34 @@ def assert_same_run(one: Path, two: Path, rel: float = 0.0) -> None:
             assert record[name] == pytest.approx(other[name], rel=rel, abs=0), (record["step"], name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["single", "mirrored"])
-def test_one_process(data, tmp_path, strategy):
-    assert_trained(train(data, tmp_path / "whole", strategy))
-    for moment in ("step:1", "half:2", "saved:4", "step:5", "validating:6"):
-        ((code, output),) = train(data, tmp_path / "killed", strategy, moment)
-        assert code == -signal.SIGKILL, output
-    assert_trained(train(data, tmp_path / "killed", strategy))
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """What two workers end with when nothing stops them."""
-    run_dir = tmp_path_factory.mktemp("workers") / "whole"
-    assert_trained(train(data, run_dir, "multi_worker"))
-    return run_dir
+    """Strategy -> what a run ends with when nothing stops it."""
+
+    @functools.cache
+    def run(strategy: str) -> Path:
+        run_dir = tmp_path_factory.mktemp(strategy) / "whole"
+        assert_trained(train(data, run_dir, strategy))
+        return run_dir
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("strategy", "moments"),
+    [
+        ("single", ("half:2", "step:5", "validating:6")),
+        ("mirrored", ("saved:2", "step:5")),
+        pytest.param("single", MOMENTS, marks=pytest.mark.slow),
+        pytest.param("mirrored", MOMENTS, marks=pytest.mark.slow),
+    ],
+)
+def test_one_process(data, tmp_path, whole, strategy, moments):
+    for moment in moments:
+        ((code, output),) = train(data, tmp_path, strategy, moment)
+        assert code == -signal.SIGKILL, output
+    assert_trained(train(data, tmp_path, strategy))
+    assert_same_run(whole(strategy), tmp_path)
 
 
 def kill(data: Path, run_dir: Path, kind: str, step: int, worker: int) -> None:
@@ -90,19 +101,21 @@ def kill(data: Path, run_dir: Path, kind: str, step: int, worker: int) -> None:
     assert "another of the 2 workers is gone" in output
 
 
-def test_one_of_two_workers(data, tmp_path, whole):
-    kill(data, tmp_path, "step", 5, worker=1)
-    assert checkpoints.steps(tmp_path) == [2, 4]
-    assert_trained(train(data, tmp_path, "multi_worker"))
-    assert_same_run(whole, tmp_path)
-
-
-@pytest.mark.slow
-def test_either_of_two_workers_at_several_moments(data, tmp_path, whole):
-    for kind, step, worker in (("step", 1, 0), ("half", 2, 0), ("validating", 4, 1), ("saved", 6, 0), ("step", 7, 1)):
+@pytest.mark.parametrize(
+    "moments",
+    [
+        (("half", 2, 0), ("step", 5, 1)),
+        pytest.param(
+            (("step", 1, 0), ("half", 2, 0), ("validating", 4, 1), ("saved", 6, 0), ("step", 7, 1)),
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_either_of_two_workers(data, tmp_path, whole, moments):
+    for kind, step, worker in moments:
         kill(data, tmp_path, kind, step, worker)
     assert_trained(train(data, tmp_path, "multi_worker"))
-    assert_same_run(whole, tmp_path)
+    assert_same_run(whole("multi_worker"), tmp_path)
 
 
 @pytest.mark.slow
@@ -114,4 +127,4 @@ def test_both_workers_end_when_one_is_asked_to(data, tmp_path, whole):
     assert checkpoints.steps(tmp_path) == [2, 3]
     assert_trained(train(data, tmp_path, "multi_worker"))
     # What the workers measured until then was added up before it was saved.
-    assert_same_run(whole, tmp_path, rel=1e-6)
+    assert_same_run(whole("multi_worker"), tmp_path, rel=1e-6)
