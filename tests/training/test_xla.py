@@ -10,13 +10,7 @@ from tfzoo.training.objectives import objective
 from tfzoo.training.optimizers import build_optimizer
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(family, marks=() if family == "transformer" else pytest.mark.slow)  # seconds each
-        for family in families.FAMILIES
-    ],
-)
+@pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_training_step_compiles_and_learns(family):
     keras.utils.set_random_seed(1)
     model = families.FAMILIES[family].model(0.1)
