@@ -2,12 +2,12 @@
 
     python -m benchmarks.scale
 
-The model, the batches and the number of updates are the same throughout; each device computes with one thread, so that
-two of them have the two cores of this machine as one of two threads has. Numbers are those of the run's own records:
-the first, which holds the tracing of the graph, is left out. Processor time of the same records is given besides, which
-is what the work costs on a machine that others use too; of two processes it is twice that of the first. Memory is the
-largest of each process, and counts TensorFlow itself. Several machines are not measured: what their network costs,
-nobody here knows.
+The model, the batches and the number of updates are the same throughout. Each device computes an operation with one
+thread, or one device with two; TensorFlow runs operations side by side besides. Numbers are those of the run's own
+records: the first, which holds the tracing of the graph, is left out. Processor time of the same records is given
+besides, which is what the work costs on a machine that others use too; of two processes it is twice that of the first.
+Memory is the largest of each process, and counts TensorFlow itself. Several machines are not measured: what their
+network costs, nobody here knows.
 
 Besides, two updates on long rows are made with and without `recompute`, to see the memory that it saves.
 """
