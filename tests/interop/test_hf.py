@@ -251,10 +251,10 @@ class TestRefusals:
         ("change", "pattern"),
         [
             (
-                without("h.1.mlp.c_fc.bias"),
+                without("transformer.h.1.mlp.c_fc.bias"),
                 r"the tensor 'transformer\.h\.1\.mlp\.c_fc\.bias' is missing\. Give the whole",
             ),
-            (without("wpe.weight"), r"the tensor 'transformer\.wpe\.weight' is missing"),
+            (without("transformer.wpe.weight"), r"the tensor 'transformer\.wpe\.weight' is missing"),
             (
                 plus("transformer.h.2.ln_1.bias", np.zeros(D, np.float32)),
                 r"the tensor 'transformer\.h\.2\.ln_1\.bias' has no place in the model",
