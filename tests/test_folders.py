@@ -1,5 +1,7 @@
 """Files that appear whole, and folders that work goes on in."""
 
+import json
+
 import pytest
 
 from tfzoo.errors import UsageError
@@ -41,4 +43,5 @@ def test_what_is_not_ours_is_left_alone(tmp_path):
 def test_a_call_that_was_killed_while_it_wrote_its_note_begins_again(tmp_path):
     aside(tmp_path / ".note").write_text('{"si', encoding="utf-8")
     claim(tmp_path, ".note", {"size": 1})
+    assert json.loads((tmp_path / ".note").read_text(encoding="utf-8")) == {"size": 1}
     claim(tmp_path, ".note", {"size": 1})
