@@ -118,7 +118,6 @@ def test_either_of_two_workers(data, tmp_path, whole, moments):
     assert_same_run(whole("multi_worker"), tmp_path)
 
 
-@pytest.mark.slow
 def test_both_workers_end_when_one_is_asked_to(data, tmp_path, whole):
     # Step 2 is recorded; worker 1 notes the signal before step 3, and all learn of it there.
     for code, output in train(data, tmp_path, "multi_worker", "asked:2:1"):

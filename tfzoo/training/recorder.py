@@ -103,8 +103,8 @@ class Recorder(keras.callbacks.Callback):
             meter.reset_state()
         for name, variable in self._progress_variables().items():
             if self._progress:
-                # What all replicas have measured is the sum of what each process's have.
-                variable.assign(self._progress[name] * self._workers.is_chief)
+                # What all replicas have measured; TensorFlow gives each its part of the sum.
+                variable.assign(self._progress[name])
         self._start -= float(self._progress.get("seconds", 0.0))
         self._progress = {}
 
