@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import tfzoo
@@ -58,6 +59,15 @@ def test_it_is_a_tensorflow_dataset_of_every_pair_once(pairs):
     assert info.splits["train"].num_examples == len(EXPECTED)
     assert len(info.splits["train"].filenames) == 3
     assert info.features["source_ids"].np_dtype == np.int32
+
+
+def test_the_features_of_an_example_are_in_order(pairs):
+    # Protocol buffers leave it open, and it would differ from process to process.
+    directory, _ = pairs
+    records = tf.data.TFRecordDataset([*map(str, directory.glob("*.tfrecord-*"))]).as_numpy_iterator()
+    for record in records:
+        places = [record.index(name) for name in (b"origin", b"source_ids", b"target_ids")]
+        assert places == sorted(places)
 
 
 def test_the_statistics_say_what_became_of_every_record(pairs):

@@ -140,7 +140,8 @@ def _serialized(job: Job, features: list[tf.RaggedTensor], origins: np.ndarray) 
             feature[name].int64_list.value.extend(values[splits[row] : splits[row + 1]])
         if job.task == "seq2seq":
             feature["origin"].int64_list.value.append(origin)
-        yield example.SerializeToString()
+        # The features in the order of their names: otherwise it differs from process to process.
+        yield example.SerializeToString(deterministic=True)
 
 
 def statistics(job: Job, shards: list[dict[str, Any]], units: list[dict[str, Any]], directory: Path) -> dict[str, Any]:
