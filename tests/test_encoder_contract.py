@@ -218,7 +218,7 @@ class TestPadding:
                 of_tokens(letters, found[name], real_of_longer),
                 of_tokens(letters, expected[name], real),
                 rtol=0,
-                atol=10 * tolerance("padding"),
+                atol=tolerance("padding"),
             )
 
     def test_each_row_of_a_batch_gets_what_it_gets_alone(self, subject):
@@ -229,7 +229,7 @@ class TestPadding:
             for name, letters in subject.shapes.items():
                 in_batch = of_tokens(letters, together[name][row : row + 1], inputs["padding_mask"][row : row + 1] == 1)
                 by_itself = of_tokens(letters, alone[name], np.ones((1, length), bool))
-                np.testing.assert_allclose(in_batch, by_itself, rtol=0, atol=10 * tolerance("padding"))
+                np.testing.assert_allclose(in_batch, by_itself, rtol=0, atol=tolerance("padding"))
 
 
 class TestContext:

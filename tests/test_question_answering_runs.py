@@ -156,7 +156,8 @@ def test_runtimes_give_the_same_answers(made, model):
 
 def test_a_line_is_a_question_and_a_context(made, tmp_path, capsys):
     path = tmp_path / "lines.txt"
-    path.write_text(f"{QUESTION}\tbutter north candle dinner\n{QUESTION}\tbutter candle\n", encoding="utf-8")
+    without = "butter candle dinner circle coffee cheese bridge carpet"  # as long as contexts that it has seen
+    path.write_text(f"{QUESTION}\tbutter north candle dinner\n{QUESTION}\t{without}\n", encoding="utf-8")
     capsys.readouterr()
     for source in (f"--run_dir={made.run_dir}", f"--artifact={made.artifact}"):
         assert main(["predict", source, f"--input={path}"]) == 0
