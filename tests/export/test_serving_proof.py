@@ -14,6 +14,7 @@ from tfzoo.errors import ArtifactMismatch
 from tfzoo.export import exporter, saved_model, serving_rules, warm_up
 from tfzoo.export import manifest as manifests
 from tfzoo.export.outputs import TOLERANCE
+from tfzoo.export.served_model import ServedModel
 from tfzoo.export.signatures import Signature
 from tfzoo.export.verify import verify
 from tfzoo.runtime.artifact import read_manifest
@@ -46,8 +47,8 @@ def test_request_and_warm_up_are_replayed(separate_vocabularies, tmp_path):
         changed = json.loads(recorded)
         changed["outputs"][name][index] = value
         response.write_text(json.dumps(changed), encoding="utf-8")
-        with pytest.raises(ArtifactMismatch, match=message):
-            serving_rules.check(artifact)
+        with ServedModel(artifact / "1") as server, pytest.raises(ArtifactMismatch, match=message):
+            serving_rules.check_requests(artifact, server)
     response.write_text(recorded, encoding="utf-8")
     path = artifact / "1" / warm_up.PATH
     path.write_bytes(path.read_bytes()[:-1])

@@ -15,6 +15,7 @@ from tests.export.artifacts import S_MAX
 from tfzoo.errors import ArtifactError, ArtifactMismatch
 from tfzoo.export import manifest as manifests
 from tfzoo.export import onnx_passes
+from tfzoo.export.served_model import ServedModel
 from tfzoo.export.verify import check_serving, probes, verify
 from tfzoo.runtime import onnx_names
 from tfzoo.runtime.head import Head
@@ -279,6 +280,11 @@ class Lengths(tf.Module):
         return {"outputs": tf.strings.as_string(tf.cast(sums[:, 0], tf.int32))}
 
 
+def serve(version_folder, backend, outputs):
+    with ServedModel(version_folder) as server:
+        return check_serving(server, backend, {"texts": ["ab", "abc"], "served": {"outputs": outputs}})
+
+
 class TestServing:
     def test_variables_of_keras_saved_without_keras_fail_the_request(self, tmp_path):
         """`tf.saved_model.save` of a tf.Module that holds Keras variables: Python is content, no server answers."""
@@ -289,7 +295,7 @@ class TestServing:
         with pytest.raises(
             ArtifactMismatch, match="the SavedModel fails a server's request: .*Could not find variable"
         ) as error:
-            check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": {"outputs": ["4", "6"]}})
+            serve(tmp_path / "1", backend, ["4", "6"])
         assert "\n" not in str(error.value)
 
     def test_an_archive_of_keras_answers_and_another_answer_is_noticed(self, tmp_path):
@@ -299,9 +305,9 @@ class TestServing:
         archive.add_endpoint("serving_default", module.serve)
         archive.write_out(tmp_path / "1", verbose=False)
         backend = SavedModelBackend(tmp_path / "1", Head(task="seq2seq", max_length=9))
-        assert check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": {"outputs": ["4", "6"]}}) == 2
+        assert serve(tmp_path / "1", backend, ["4", "6"]) == 2
         with pytest.raises(ArtifactMismatch, match=r"through tf\.saved_model\.load, .* 'abc': '6' instead of 'other'"):
-            check_serving(tmp_path / "1", backend, {"texts": ["ab", "abc"], "served": {"outputs": ["4", "other"]}})
+            serve(tmp_path / "1", backend, ["4", "other"])
 
 
 class TestProbes:

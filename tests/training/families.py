@@ -23,6 +23,7 @@ from tfzoo.training.metrics import NatsPerToken
 from tfzoo.training.optimizers import SGD
 
 NUM_STEPS = 20
+MEASURED = ("loss", "nats_per_token", "gradient_norm")
 V, FIRST_WORD = 37, 4
 # Rows of each global batch: odd, so that two devices do not come out even.
 ROWS = 5
@@ -148,7 +149,7 @@ def trained(
     config = training_config(optimizer, precision=precision, recompute=precision != "float32")
     with tempfile.TemporaryDirectory() as run_dir:
         history = fit(model, FAMILIES[family].dataset, config, run_dir, verbose=0)
-    measured = {name: np.array(history[-1][name]) for name in ("loss", "nats_per_token", "gradient_norm")}
+    measured = {name: np.array(history[-1][name]) for name in MEASURED}
     weights = {variable.path.partition("/")[2]: variable.numpy() for variable in model.trainable_variables}
     return weights | measured
 

@@ -97,13 +97,13 @@ def compare(
 
 
 def check_serving(
-    version_folder: Path, backend: SavedModelBackend, golden: dict[str, Any], ranked: str | None = None
+    server: ServedModel, backend: SavedModelBackend, golden: dict[str, Any], ranked: str | None = None
 ) -> int:
     """Calls a SavedModel's default signature: as a Python program does, and in a session, as a server does.
 
     Args:
-        version_folder: holds saved_model.pb.
-        backend: the same SavedModel, loaded.
+        server: the SavedModel in a session.
+        backend: the same, loaded by `tf.saved_model.load`.
         golden: the manifest's; its texts are the requests.
         ranked: see `compare_outputs`.
 
@@ -115,8 +115,7 @@ def check_serving(
     """
     texts = golden["texts"]
     answers = {"tf.saved_model.load": backend.serve(texts)}
-    with ServedModel(version_folder) as server:
-        outputs = server.run("serving_default", text_columns(texts, backend.head))
+    outputs = server.run("serving_default", text_columns(texts, backend.head))
     answers["a session"] = {name: plain(value) for name, value in outputs.items()}
     for loader, found in answers.items():
         compare_outputs(f"saved_model through {loader}, serving_default", texts, found, golden["served"], ranked)
@@ -147,13 +146,14 @@ def prove(
     for name in manifest["formats"]:
         candidate = _open(directory, name, reference.tokenizer, manifest)
         backend = candidate.backend
-        proof[name] = _check_rules(directory, name, task) | compare(name, task, reference.backend, backend, inputs)
+        proof[name] = {}
+        if isinstance(backend, SavedModelBackend):
+            proof[name] = _check_server(directory, backend, golden, ranked_output(task))
+        proof[name] |= compare(name, task, reference.backend, backend, inputs)
         proof[name]["golden"] = check_golden(name, candidate, inputs, golden)
         if "searches" in golden:
             proof[name]["identical_tokens"] = [*golden["searches"]]
         proof[name]["tokenizer_vectors"] = check_vectors(directory, backend, manifest["max_length"])
-        if isinstance(backend, SavedModelBackend):
-            check_serving(directory / VERSION_FOLDER, backend, golden, ranked_output(task))
     return proof | _check_onnx_text(directory, reference.tokenizer, manifest)
 
 
@@ -161,8 +161,9 @@ def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Proves an artifact again, without the model: digests, golden answers, a server's rules, format against format.
 
     Returns: `directory`, `num_files` compared, and for each format and pair of formats how far it differed, with the
-        number of `tokenizer_vectors` compared; for a SavedModel also `serving`, see `serving_rules.check`, and the
-        number of texts `served`; for the graph that takes a string, where there is one, what `check_onnx_text` returns.
+        number of `tokenizer_vectors` compared; for a SavedModel also `serving`, see `serving_rules.check_requests`, and
+        the number of texts `served`; for the graph that takes a string, where there is one, what `check_onnx_text`
+        returns.
 
     Raises:
         ArtifactMismatch: the first difference.
@@ -179,12 +180,11 @@ def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     candidates = {name: _open(directory, name, tokenizer, manifest) for name in manifest["formats"]}
     for name, candidate in candidates.items():
         backend = candidate.backend
-        report[name] = _check_rules(directory, name, task) | check_golden(name, candidate, inputs, manifest["golden"])
-        report[name]["tokenizer_vectors"] = check_vectors(directory, backend, manifest["max_length"])
+        report[name] = {}
         if isinstance(backend, SavedModelBackend):
-            report[name]["served"] = check_serving(
-                directory / VERSION_FOLDER, backend, manifest["golden"], ranked_output(task)
-            )
+            report[name] = _check_server(directory, backend, manifest["golden"], ranked_output(task))
+        report[name] |= check_golden(name, candidate, inputs, manifest["golden"])
+        report[name]["tokenizer_vectors"] = check_vectors(directory, backend, manifest["max_length"])
     if len(candidates) == 2:
         name = "onnx against saved_model"
         report[name] = compare(name, task, candidates["saved_model"].backend, candidates["onnx"].backend, inputs)
@@ -207,8 +207,16 @@ def _check_onnx_text(directory: Path, tokenizer: TokenizerPair, manifest: dict[s
     return {onnx_text.FORMAT: found}
 
 
-def _check_rules(directory: Path, name: str, task: str) -> dict[str, Any]:
-    return {"serving": serving_rules.check(directory, ranked_output(task))} if name == "saved_model" else {}
+def _check_server(
+    directory: Path, backend: SavedModelBackend, golden: dict[str, Any], ranked: str | None
+) -> dict[str, Any]:
+    """A server's rules and its answers, from one session: to load a SavedModel and to call it first takes seconds."""
+    serving_rules.check_graph(directory)
+    with ServedModel(directory / VERSION_FOLDER) as server:
+        return {
+            "serving": serving_rules.check_requests(directory, server, ranked),
+            "served": check_serving(server, backend, golden, ranked),
+        }
 
 
 def _at_tokens(task: str, logits: np.ndarray, probe: dict[str, np.ndarray]) -> np.ndarray:
