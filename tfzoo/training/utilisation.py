@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import resource
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfzoo.models.config import BertConfig, GPT2Config, TransformerConfig
+from tfzoo.models.config import GPT2Config, GruSeq2SeqConfig, LstmLmConfig, ModelConfig, TransformerConfig
 
 # A product that takes so long is large enough to keep a machine busy; none is larger than that.
 _ENOUGH_SECONDS, _LARGEST = 0.005, 8192
@@ -31,12 +32,16 @@ def forward_flops(config: Any, batch_size: Any, length: Any, *, source_length: A
     """Returns the floating point operations of one forward pass, for whole numbers or tensors.
 
     Args:
-        config: of a Transformer, GPT-2 or BERT.
+        config: a model's.
         batch_size: B.
         length: T, in tokens.
-        source_length: of a Transformer S, in tokens.
+        source_length: of an encoder-decoder S, in tokens.
         num_scored: of BERT for masked tokens how many tokens of each row are scored; None = all.
     """
+    if isinstance(config, LstmLmConfig):
+        return batch_size * length * _lstm_lm_token(config)
+    if isinstance(config, GruSeq2SeqConfig):
+        return _gru_seq2seq(config, batch_size, length, source_length)
     dim, tokens = config.hidden_dim, batch_size * length
     square = 2 * dim * dim  # one projection of one token
     feed_forward = 2 * 2 * dim * config.intermediate_dim
@@ -55,16 +60,55 @@ def forward_flops(config: Any, batch_size: Any, length: Any, *, source_length: A
     return config.num_layers * block + scored * (square + logits)
 
 
+def _recurrent_token(num_gates: int, dim: int, hidden_dim: int) -> int:
+    return 2 * num_gates * hidden_dim * (dim + hidden_dim)
+
+
+def _lstm_lm_token(config: LstmLmConfig) -> int:
+    widths = [config.embedding_dim] + [config.hidden_dim] * config.num_layers
+    if config.tie_embeddings:
+        widths[-1] = config.embedding_dim
+    layers = sum(_recurrent_token(4, *pair) for pair in itertools.pairwise(widths))
+    return layers + 2 * widths[-1] * config.vocabulary_size
+
+
+def _gru_seq2seq(config: GruSeq2SeqConfig, batch_size: Any, length: Any, source_length: Any) -> Any:
+    embedded, dim = config.embedding_dim, config.hidden_dim
+    num_directions, num_above = 1 + config.bidirectional, config.num_layers - 1
+    memory = num_directions * dim
+    attends, summary = config.attention != "none", dim if config.input_feeding else 0
+    context = memory if attends else summary
+    # Of a row, of a token of the source, of a pair of a source and a target token.
+    row = config.num_layers * 2 * memory * dim * config.bidirectional
+    source = num_directions * (_recurrent_token(3, embedded, dim) + num_above * _recurrent_token(3, memory, dim))
+    source += attends * 2 * memory * dim
+    pair = attends * 2 * (dim + memory)
+    # Of a token of the target: what it asks the source and what the logits come from, then the layers and the logits.
+    fed, width = dim, dim
+    if config.attention == "multiplicative":
+        target = 2 * (memory + dim) * dim
+    else:
+        target = 2 * (dim + embedded + context) * dim if context else 0
+        width = dim // 2 if context else dim
+    if config.attention == "additive":
+        target += 2 * dim * dim
+        fed = memory
+    first = embedded + (fed if config.input_feeding else 0)
+    target += _recurrent_token(3, first, dim) + num_above * _recurrent_token(3, dim, dim)
+    target += 2 * width * config.vocabulary_size
+    return batch_size * (row + source_length * (source + length * pair) + length * target)
+
+
 @contextlib.contextmanager
 def work_counted(model: keras.Model, flops: keras.metrics.Sum) -> Iterator[None]:
     """Within, `flops` takes the operations, in units of 1e9, of each batch that a compiled model is trained on.
 
     Args:
-        model: whose batches; one that is no Transformer, GPT-2 or BERT counts nothing.
+        model: whose batches; one that is not tfzoo's counts nothing.
         flops: what takes note.
     """
     config = getattr(model, "config", None)
-    if not isinstance(config, (TransformerConfig, GPT2Config, BertConfig)):
+    if not isinstance(config, ModelConfig):
         yield
         return
     compute_metrics = model.compute_metrics
