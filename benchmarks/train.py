@@ -3,7 +3,8 @@
     python -m benchmarks.train --recipe=transformer_small
 
 Batches are random tokens without padding, of the recipe's size; model, loss and optimizer are those of `tfzoo train`,
-driven by Keras' `fit`. A first epoch, which is not counted, traces the graph. The peak is the best rate of one large
+driven by Keras' `fit`. Recipes are those for text to text, whose target's tokens are counted, and for language models.
+A first epoch, which is not counted, traces the graph. The peak is the best rate of one large
 matrix product in the recipe's precision; what counts as work is said in `tfzoo.training.utilisation`. The memory is the
 most that the process has had.
 """
@@ -25,7 +26,7 @@ import tensorflow as tf
 import tfzoo
 from benchmarks import recording
 from tfzoo import runs
-from tfzoo.models.config import TransformerConfig
+from tfzoo.errors import UsageError
 from tfzoo.recipes import Recipe, override
 from tfzoo.training.losses import cross_entropy
 from tfzoo.training.optimizers import build_optimizer
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints and writes the numbers."""
     options = _parser().parse_args(arguments)
     recipe = override(tfzoo.recipe(options.recipe), options.set)
+    if recipe.task not in ("seq2seq", "causal_lm"):
+        raise UsageError(f"`--recipe` must be for 'seq2seq' or 'causal_lm'; {options.recipe!r} is for {recipe.task!r}.")
     length = min(options.length, recipe.model.max_sequence_length)
     batch_size = recipe.data.batch_size or max(1, recipe.data.batch_tokens // length)
     seconds = step_seconds(recipe, batch_size, length, options.steps, options.repetitions)
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seconds": seconds,
     }
     print(
-        f"{options.recipe}, {batch_size} x {length}: {results['tokens_per_second']:.0f} target tokens/s, "
+        f"{options.recipe}, {batch_size} x {length}: {results['tokens_per_second']:.0f} tokens/s, "
         f"{work / median / 1e9:.1f} of {peak / 1e9:.1f} GFLOP/s ({results['share_of_peak']:.0%})"
     )
     recording.write(options.output, "benchmarks.train", arguments, results)
@@ -88,7 +91,7 @@ def step_seconds(recipe: Recipe, batch_size: int, length: int, steps: int, repet
         jit_compile=recipe.training.jit_compile,
     )
     timer = _Timer()
-    dataset = tf.data.Dataset.from_tensors(_batch(recipe.model, batch_size, length)).cache().repeat()
+    dataset = tf.data.Dataset.from_tensors(_batch(recipe, batch_size, length)).cache().repeat()
     with recomputed(model) if recipe.training.recompute else contextlib.nullcontext():
         model.fit(dataset, epochs=repetitions + 1, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[timer])
     return [seconds / steps for seconds in timer.seconds[1:]]
@@ -108,17 +111,22 @@ class _Timer(keras.callbacks.Callback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
-def _batch(config: TransformerConfig, batch_size: int, length: int) -> Any:
+def _batch(recipe: Recipe, batch_size: int, length: int) -> Any:
+    config: Any = recipe.model
     generator = np.random.default_rng(0)
 
     def words(vocabulary_size: int) -> np.ndarray:
-        # Special tokens come first; drawn with them, padding would save no work, but it would change the count.
-        return generator.integers(config.end_id + 1, vocabulary_size, (batch_size, length), np.int32)
+        # Of pairs special tokens come first; with them drawn, padding would save no work, but change the count.
+        first = 0 if recipe.task == "causal_lm" else config.end_id + 1
+        return generator.integers(first, vocabulary_size, (batch_size, length), np.int32)
 
-    inputs = {
-        "encoder_token_ids": words(config.source_vocabulary_size or config.vocabulary_size),
-        "decoder_token_ids": words(config.vocabulary_size),
-    }
+    if recipe.task == "causal_lm":
+        inputs = {"token_ids": words(config.vocabulary_size), "padding_mask": np.ones((batch_size, length), np.int32)}
+    else:
+        inputs = {
+            "encoder_token_ids": words(config.source_vocabulary_size or config.vocabulary_size),
+            "decoder_token_ids": words(config.vocabulary_size),
+        }
     return inputs, words(config.vocabulary_size), np.ones((batch_size, length), np.float32)
 
 
@@ -127,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     option: Any = parser.add_argument
     option("--recipe", default="transformer_small", help="a name out of `tfzoo list`, or a recipe's JSON file")
     option("--set", action="append", default=[], help="a recipe field, section.field=value")
-    option("--length", type=int, default=32, help="tokens of each source and target")
+    option("--length", type=int, default=32, help="tokens of each text")
     option("--steps", type=int, default=10, help="training steps in each repetition")
     option("--repetitions", type=int, default=5, help="timed epochs, and matrix products")
     option("--matrix_size", type=int, default=4096, help="rows and columns of the matrix product")

@@ -92,19 +92,28 @@ def test_decode_refuses_runtimes_that_disagree():
         decode.measure({"keras": Fake(), "onnx": Fake("!")}, ["a"], config, 1, 1)
 
 
-def test_train_measures_a_step(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("recipe", "changes"),
+    [("transformer_tiny", TINY), ("gru_tiny", TINY), ("lstm_lm_tiny", ["model.num_layers=1", "data.batch_size=8"])],
+)
+def test_train_measures_a_step(recipe, changes, tmp_path, capsys):
     output = tmp_path / "train.json"
-    overrides = [argument for change in TINY for argument in ("--set", change)]
-    arguments = ["--recipe=transformer_tiny", "--length=8", "--steps=2", "--repetitions=2", "--matrix_size=64"]
+    overrides = [argument for change in changes for argument in ("--set", change)]
+    arguments = [f"--recipe={recipe}", "--length=8", "--steps=2", "--repetitions=2", "--matrix_size=64"]
     train.main([*arguments, *overrides, f"--output={output}"])
     results = read_results(output)["results"]
     assert (results["batch_size"], results["length"], len(results["seconds"])) == (8, 8, 2)
     assert results["tokens_per_second"] == pytest.approx(64 / results["median_seconds"])
-    config = override(tfzoo.recipe("transformer_tiny"), TINY).model
+    config = override(tfzoo.recipe(recipe), changes).model
     assert results["flops_per_step"] == 3 * forward_flops(config, 8, 8, source_length=8)
     assert results["peak_memory_bytes"] > 1e8
     assert results["share_of_peak"] == pytest.approx(results["flops_per_second"] / results["peak_flops_per_second"])
-    assert "transformer_tiny, 8 x 8: " in capsys.readouterr().out
+    assert f"{recipe}, 8 x 8: " in capsys.readouterr().out
+
+
+def test_train_refuses_what_it_has_no_batches_for():
+    with pytest.raises(UsageError, match="'bert_tiny' is for 'fill_mask'"):
+        train.main(["--recipe=bert_tiny"])
 
 
 def test_scale_measures_records_but_the_first(tmp_path, capsys):
