@@ -146,9 +146,7 @@ def prove(
     for name in manifest["formats"]:
         candidate = _open(directory, name, reference.tokenizer, manifest)
         backend = candidate.backend
-        proof[name] = {}
-        if isinstance(backend, SavedModelBackend):
-            proof[name] = _check_server(directory, backend, golden, ranked_output(task))
+        proof[name] = _check_server(directory, backend, manifest)
         proof[name] |= compare(name, task, reference.backend, backend, inputs)
         proof[name]["golden"] = check_golden(name, candidate, inputs, golden)
         if "searches" in golden:
@@ -180,9 +178,7 @@ def verify(directory: str | os.PathLike[str]) -> dict[str, Any]:
     candidates = {name: _open(directory, name, tokenizer, manifest) for name in manifest["formats"]}
     for name, candidate in candidates.items():
         backend = candidate.backend
-        report[name] = {}
-        if isinstance(backend, SavedModelBackend):
-            report[name] = _check_server(directory, backend, manifest["golden"], ranked_output(task))
+        report[name] = _check_server(directory, backend, manifest)
         report[name] |= check_golden(name, candidate, inputs, manifest["golden"])
         report[name]["tokenizer_vectors"] = check_vectors(directory, backend, manifest["max_length"])
     if len(candidates) == 2:
@@ -207,15 +203,16 @@ def _check_onnx_text(directory: Path, tokenizer: TokenizerPair, manifest: dict[s
     return {onnx_text.FORMAT: found}
 
 
-def _check_server(
-    directory: Path, backend: SavedModelBackend, golden: dict[str, Any], ranked: str | None
-) -> dict[str, Any]:
-    """A server's rules and its answers, from one session: to load a SavedModel and to call it first takes seconds."""
+def _check_server(directory: Path, backend: Backend, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Of a SavedModel a server's rules and answers, from one session: to load it and to call it first takes seconds."""
+    if not isinstance(backend, SavedModelBackend):
+        return {}
     serving_rules.check_graph(directory)
+    ranked = ranked_output(manifest["task"])
     with ServedModel(directory / VERSION_FOLDER) as server:
         return {
             "serving": serving_rules.check_requests(directory, server, ranked),
-            "served": check_serving(server, backend, golden, ranked),
+            "served": check_serving(server, backend, manifest["golden"], ranked),
         }
 
 
