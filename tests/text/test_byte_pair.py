@@ -138,6 +138,11 @@ def test_long_words_have_the_ids_of_tokenizers(trained):
     assert trained.tokenize(tf.constant(strings)).to_list() == [independent(trained).encode(one).ids for one in strings]
 
 
+def test_a_long_word_beside_many_takes_little_memory(trained):
+    string = " ".join(f"other{index}" for index in range(200_000)) + " " + "the" * 70_000
+    assert trained.tokenize(tf.constant([string]))[0].numpy().tolist() == trained.encode(string)
+
+
 def test_bytes_that_are_not_utf8_are_read_as_python_replaces_them(trained):
     strings = fuzz.not_utf8(500)
     assert trained.tokenize(tf.constant(strings)).to_list() == [

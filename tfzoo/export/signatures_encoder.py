@@ -19,6 +19,7 @@ from tfzoo.export.signatures import Signature
 from tfzoo.runtime.encoder import NUM_CANDIDATES
 from tfzoo.runtime.head import Head
 from tfzoo.text import TokenizerPair
+from tfzoo.text.ragged import kept
 from tfzoo.text.special_tokens import BERT_MASK
 from tfzoo.text.word_piece import WordPieceTokenizer
 
@@ -118,8 +119,8 @@ def _classify(model: keras.Model, tokenizer: WordPieceTokenizer, head: Head, *te
 
 def _tag(model: keras.Model, tokenizer: WordPieceTokenizer, head: Head, text: tf.Tensor) -> Outputs:
     inputs, words, positions = encode_words(text, tokenizer, head.max_length)
-    is_read = positions >= 0
-    words, positions = (tf.ragged.boolean_mask(one, is_read) for one in (words, positions))
+    is_read = positions.flat_values >= 0
+    words, positions = (kept(one, is_read) for one in (words, positions))
     is_word = tf.sequence_mask(words.row_lengths(), words.bounding_shape(1))  # (B, W)
     logits = tf.gather(forward(model, inputs), positions.to_tensor(0), batch_dims=1)  # (B, W, L)
     labels = tf.gather(tf.constant(head.labels), tf.argmax(logits, axis=-1))

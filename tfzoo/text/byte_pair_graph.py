@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfzoo.text.ragged import kept, row_ids
+
 # A byte that UTF-8 never has, so no text spells it.
 _CUT = b"\xff"
 
@@ -54,7 +56,7 @@ def split_words(strings: tf.Tensor) -> tf.RaggedTensor:
     for pattern, rewrite in ((_END_OF_SPACE, rb"\1" + _CUT + rb"\2"), (_WORD, rb"\0" + _CUT)):
         text = tf.strings.regex_replace(text, pattern, rewrite)
     words = tf.strings.split(text, _CUT)
-    return tf.ragged.boolean_mask(words, words != "")
+    return kept(words, words.flat_values != b"")
 
 
 class BytePairGraph(tf.Module):
@@ -102,7 +104,7 @@ class BytePairGraph(tf.Module):
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Returns (B,) UTF-8 strings of (B, None) ids: the end token dropped, U+FFFD for what is no text."""
         size = len(self._pieces) - 1
-        ids = tf.ragged.boolean_mask(ids, ids != self._end_id)
+        ids = kept(ids, ids.flat_values != self._end_id)
         known = tf.where((ids.flat_values >= 0) & (ids.flat_values < size), ids.flat_values, size)
         pieces = tf.gather(tf.constant(self._pieces, tf.string), known)
         text = tf.strings.reduce_join(ids.with_flat_values(pieces), axis=-1)
@@ -112,18 +114,15 @@ class BytePairGraph(tf.Module):
         """Returns (W, None) int64 ids of (W,) words."""
         ids = tf.gather(self._byte_ids, tf.cast(tf.io.decode_raw(tf.strings.reduce_join(words), tf.uint8), tf.int32))
         lengths = tf.cast(tf.strings.length(words), tf.int64)
-        index = tf.range(tf.size(ids))
+        rows = tf.RaggedTensor.from_row_lengths(ids, lengths, validate=False)
         result, *_ = tf.while_loop(
             lambda result, ids, words, places: tf.size(ids) > 0,
             self._step,
             # The ids by the place of their first byte, -1 where no token begins; then the words that are not done.
-            (ids, ids, tf.repeat(tf.range(tf.size(lengths)), lengths), index),
+            (ids, ids, tf.cast(row_ids(rows), tf.int32), tf.range(tf.size(ids))),
             shape_invariants=(tf.TensorShape([None]),) * 4,
         )
-        return tf.ragged.boolean_mask(
-            tf.RaggedTensor.from_row_lengths(result, lengths, validate=False),
-            tf.RaggedTensor.from_row_lengths(result >= 0, lengths, validate=False),
-        )
+        return kept(rows.with_flat_values(result), result >= 0)
 
     def _step(
         self, result: tf.Tensor, ids: tf.Tensor, words: tf.Tensor, places: tf.Tensor

@@ -333,11 +333,13 @@ def _python_text_ids(ids: Iterable[int], vocabulary_size: int) -> list[int]:
 def _text_ids(ids: tf.Tensor | tf.RaggedTensor, vocabulary_size: int) -> tf.RaggedTensor:
     import tensorflow as tf
 
+    from tfzoo.text.ragged import kept
+
     ragged = ids if isinstance(ids, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(ids)
     values = tf.cast(ragged.flat_values, tf.int32)
     known = tf.where((values >= 0) & (values < vocabulary_size), values, UNK_ID)
     is_text = (values != PAD_ID) & (values != START_ID) & (values != END_ID)
-    return tf.ragged.boolean_mask(ragged.with_flat_values(known), ragged.with_flat_values(is_text))
+    return kept(ragged.with_flat_values(known), is_text)
 
 
 def _check_size(vocabulary_size: int) -> None:

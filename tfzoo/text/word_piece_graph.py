@@ -26,6 +26,7 @@ import tensorflow as tf
 import tensorflow_text
 import tokenizers as hf
 
+from tfzoo.text.ragged import kept, row_ids
 from tfzoo.text.special_tokens import BERT_UNK
 
 # Planes 4 to 13 have no characters.
@@ -88,7 +89,7 @@ class WordPieceGraph(tf.Module):
         is_long = self._is_long(words)
         ids, starts, ends = self._kernel.tokenize_with_offsets(tf.where(is_long, BERT_UNK, words.flat_values))
         # The kernel counts bytes from the start of a word; a piece begins and ends where its first and last byte stand.
-        word = ids.value_rowids()
+        word = row_ids(ids)
         word_sizes = tf.cast(tf.strings.length(words.flat_values), tf.int64)
         before = tf.gather(tf.cumsum(word_sizes, exclusive=True), word)
         sizes = tf.where(tf.gather(is_long, word), tf.gather(word_sizes, word), tf.cast(ends.flat_values, tf.int64))
@@ -98,7 +99,7 @@ class WordPieceGraph(tf.Module):
         first = tf.gather(place, before + tf.cast(starts.flat_values, tf.int64))
         behind = tf.gather(text.behind, tf.gather(place, before + sizes - 1))
         ids = words.with_flat_values(ids).merge_dims(1, 2)
-        row_starts = tf.gather(text.row_starts, ids.value_rowids())
+        row_starts = tf.gather(text.row_starts, row_ids(ids))
         return ids, *(ids.with_flat_values(tf.cast(one - row_starts, tf.int32)) for one in (first, behind))
 
     def _is_long(self, words: tf.RaggedTensor) -> tf.Tensor:
@@ -109,7 +110,7 @@ class WordPieceGraph(tf.Module):
     def detokenize(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Returns (B,) UTF-8 strings of (B, None) ids."""
         is_text = tf.reduce_all(ids.flat_values[:, tf.newaxis] != self._dropped, axis=1)
-        ids = _kept(ids, is_text)
+        ids = kept(ids, is_text)
         unknown = self._surfaces.shape[1] - 1
         values = tf.where((ids.flat_values >= 0) & (ids.flat_values < unknown), ids.flat_values, unknown)
         ids = ids.with_flat_values(values)
@@ -160,7 +161,7 @@ def _normalized_text(strings: tf.Tensor, lowercase: bool) -> _Text:
     if lowercase:
         rows = _reordered(rows)
     is_kept = rows.flat_values > 0
-    rows = _kept(rows, is_kept)
+    rows = kept(rows, is_kept)
     places = tf.where(tf.reshape(is_kept, [-1, outputs.shape[1]]))[:, 0]
     return _Text(
         rows.with_flat_values(rows.flat_values % _CLASS), places, _behind(codes, made[:, 0]), codes.row_starts()
@@ -172,7 +173,7 @@ def _behind(codes: tf.RaggedTensor, first: tf.Tensor) -> tf.Tensor:
     is_other = (first != _ACCENT) & (first != _BARRIER)
     others = tf.concat([tf.where(is_other)[:, 0], codes.row_splits[-1:]], axis=0)
     following = tf.gather(others, tf.cumsum(tf.cast(is_other, tf.int64)))
-    return tf.minimum(following, tf.gather(codes.row_splits[1:], codes.value_rowids()))
+    return tf.minimum(following, tf.gather(codes.row_splits[1:], row_ids(codes)))
 
 
 def _split(characters: tf.RaggedTensor) -> tf.RaggedTensor:
@@ -189,13 +190,6 @@ def _reordered(rows: tf.RaggedTensor) -> tf.RaggedTensor:
     order = tf.argsort(run * 256 + tf.cast(tf.gather_nd(classes, at), tf.int64), stable=True)
     marks = tf.gather(tf.gather_nd(rows.flat_values, at), order)
     return rows.with_flat_values(tf.tensor_scatter_nd_update(rows.flat_values, at, marks))
-
-
-def _kept(rows: tf.RaggedTensor, is_kept: tf.Tensor) -> tf.RaggedTensor:
-    """As `tf.ragged.boolean_mask`, whose memory grows with the number of rows times the length of the longest."""
-    counts = tf.concat([[0], tf.cumsum(tf.cast(is_kept, tf.int64))], axis=0)
-    values = tf.boolean_mask(rows.flat_values, is_kept)
-    return tf.RaggedTensor.from_row_splits(values, tf.gather(counts, rows.row_splits), validate=False)
 
 
 @functools.cache
