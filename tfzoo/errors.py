@@ -6,6 +6,7 @@ The command line prints them without a stack trace; `UsageError` ends it with ex
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -37,9 +38,17 @@ class ArtifactMismatch(ArtifactError):
     """An artifact's answers differ from the model it was exported from."""
 
 
+# What TensorFlow says of a graph's error beside the reason: where each operation was made, and their names.
+_WHERE = re.compile(
+    r'^(Graph execution error:|Detected at node .+|\s+File ".+|Node: .+|Original stack trace for .+'
+    r"|\s*\[\[\{\{node .+)$",
+    re.MULTILINE,
+)
+
+
 def one_line(error: BaseException) -> str:
     """Returns what another library's error says, often over many lines and with no words at all, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(_WHERE.sub("", str(error)).split()) or type(error).__name__
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

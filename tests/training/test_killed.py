@@ -99,6 +99,7 @@ def kill(data: Path, run_dir: Path, kind: str, step: int, worker: int) -> None:
     code, output = results[1 - worker]
     assert code == 1, output
     assert "another of the 2 workers is gone" in output
+    assert 'File "' not in output, output
 
 
 @pytest.mark.parametrize(
