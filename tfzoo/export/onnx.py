@@ -27,6 +27,7 @@ from tfzoo.export.onnx_passes import (
     transpose_initializers,
 )
 from tfzoo.export.onnx_recurrent import HANDLERS
+from tfzoo.export.onnx_search import one_search
 from tfzoo.export.quiet import only_errors
 from tfzoo.layers.recurrent import as_one_operator
 
@@ -95,7 +96,7 @@ def convert(
     output_tensors = [tensor.name for tensor in concrete.outputs]
     renamed = dict(zip([*tensor_names, *output_tensors], [*names, *output_names], strict=True))
     optimizers = {name: tf2onnx_optimizer._get_optimizers()[name] for name in OPTIMIZERS}
-    with tf.device("/cpu:0"), only_errors("tensorflow", "tf2onnx"):
+    with tf.device("/cpu:0"), only_errors("tensorflow", "tf2onnx"), one_search():
         frozen = tf_loader.from_function(concrete, tensor_names, output_tensors)
         with tf.Graph().as_default() as graph:
             tf.import_graph_def(frozen, name="")
