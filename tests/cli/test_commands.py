@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 import types
 
@@ -125,6 +127,15 @@ def test_show_takes_a_task_and_shows_the_layers_of_two_labels(capsys):
     out = capsys.readouterr().out
     assert "Training reads" not in out
     assert "Total params: 4,416,698 " in out
+
+
+def test_show_counts_the_weights_of_a_large_model_and_makes_none():
+    command = [sys.executable, "-m", "tfzoo", "show", "gpt2_xl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert "Total params: 1,557,611,200 " in process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    assert usage.ru_maxrss < 2 * 2**20  # KiB; the weights are three times as much
 
 
 def test_train_passes_devices_and_the_folder_of_the_artifact_on(calls):

@@ -41,9 +41,12 @@ def run(flag_values: flags.FlagValues) -> None:
         print(inspect.getdoc(zoo.ZOO[flag_values.recipe].recipe), end="\n\n")
     print(to_json(recipe))
     import_tensorflow()
+    import tensorflow as tf
+
     from tfzoo.run_folder import build_model
 
     if isinstance(recipe.model, BertConfig) and recipe.model.is_labelled and not recipe.model.labels:
         print("Training reads the labels off its data; these are the layers of a model with two.")
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, labels=("0", "1")))
-    build_model(recipe).summary(print_fn=print)
+    with tf.Graph().as_default():  # where weights have shapes and take no memory
+        build_model(recipe).summary(print_fn=print)
