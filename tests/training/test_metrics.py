@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tolerances import tolerance
+from tfzoo.models import Transformer, TransformerConfig
 from tfzoo.training.losses import CrossEntropy
 from tfzoo.training.metrics import (
     Accuracy,
@@ -147,3 +148,19 @@ def test_a_row_that_counts_for_nothing_is_padding(mirrored):
             model.compute_metrics({"padding_mask": one[tf.newaxis]}, rows, tf.ones((1, 3, 5)), weight[tf.newaxis])
     # One, none and two positions of three rows, and all three of the last.
     assert float(share.result()) == 6 / 12
+
+
+def test_the_padding_of_a_source_counts_too():
+    share = keras.metrics.Mean()
+    config = TransformerConfig(
+        vocabulary_size=5, num_layers=1, hidden_dim=4, num_heads=2, intermediate_dim=4, pad_id=2, start_id=0, end_id=1
+    )
+    model = Transformer(config)
+    model.compile(keras.optimizers.SGD(0.1), CrossEntropy())
+    source = tf.constant([[1, 3, 0, 4, 1], [1, 3, 2, 2, 2]])
+    target = tf.constant([[1, 3, 0], [1, 2, 2]])
+    weights = tf.constant([[1.0, 1, 1], [1, 0, 0]])
+    with padding_measured(model, share):
+        inputs = {"encoder_token_ids": source, "decoder_token_ids": target}
+        model.compute_metrics(inputs, target, model(inputs), weights)
+    assert float(share.result()) == (3 + 2) / (10 + 6)

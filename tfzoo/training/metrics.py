@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfzoo.models.config import ModelConfig
 from tfzoo.training.losses import CrossEntropy, partner_cosines, token_weights
 
 
@@ -135,15 +136,14 @@ def padding_measured(model: keras.Model, share: keras.metrics.Mean) -> Iterator[
     Args:
         model: whose batches.
         share: takes 1 for each position that is padding and 0 for each other. Padding is what the input `padding_mask`
-            says, or, of a model without one, the labels of weight 0; and all of a row that counts for nothing, with
-            which replicas are made even (see `tfzoo.data.sharding`).
+            says, or, of a model without one, the labels of weight 0; of a source, where there is one, its token
+            `pad_id`; and all of a row that counts for nothing, with which replicas are made even (see
+            `tfzoo.data.sharding`).
     """
     compute_metrics = model.compute_metrics
 
     def measure(x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        real = x["padding_mask"] if isinstance(x, dict) and "padding_mask" in x else sample_weight
-        if real is not None:
-            is_padding = tf.equal(real, 0)
+        for is_padding in _paddings(getattr(model, "config", None), x, sample_weight):
             if model.distribute_strategy.num_replicas_in_sync > 1:
                 is_padding = tf.logical_or(is_padding, _of_rows_without_weight(sample_weight, is_padding))
             share.update_state(tf.reshape(is_padding, [-1]))
@@ -157,6 +157,16 @@ def padding_measured(model: keras.Model, share: keras.metrics.Mean) -> Iterator[
         del model.compute_metrics
         # Keras keeps the functions that it has traced with it.
         model.train_function = model.test_function = None
+
+
+def _paddings(config: Any, x: Any, sample_weight: Any) -> list[tf.Tensor]:
+    """Which positions are padding: (B, T) bool, and (B, S) of a source."""
+    inputs = x if isinstance(x, dict) else {}
+    real = inputs.get("padding_mask", sample_weight)
+    found = [] if real is None else [tf.equal(real, 0)]
+    if isinstance(config, ModelConfig) and "encoder_token_ids" in inputs:
+        found.append(tf.equal(inputs["encoder_token_ids"], config.pad_id))
+    return found
 
 
 def _of_rows_without_weight(sample_weight: Any, positions: tf.Tensor) -> tf.Tensor:
