@@ -91,6 +91,8 @@ def tokenize(
     """
     import tensorflow as tf
 
+    from tfzoo.text.ragged import kept_rows
+
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     lengths: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     kept_of_spec = []
@@ -105,7 +107,7 @@ def tokenize(
             target_ids = tokenizers.target.tokenize(tf.constant(targets))
             is_short = (source_ids.row_lengths() <= max_source_length) & (target_ids.row_lengths() < max_target_length)
             for side, ids in enumerate((source_ids, target_ids)):
-                kept = tf.ragged.boolean_mask(ids, is_short)
+                kept = kept_rows(ids, is_short)
                 sides[side].append(kept.flat_values.numpy())
                 lengths[side].append(kept.row_lengths().numpy())
             num_read += len(chunk)

@@ -55,6 +55,8 @@ def tokenize_documents(specs: str | Sequence[str], tokenizer: Tokenizer, cleanin
     """
     import tensorflow as tf
 
+    from tfzoo.text.ragged import kept_rows
+
     specs = (specs,) if isinstance(specs, str) else tuple(specs)
     end = np.array([tokenizer.end_id], np.int32)
     token_ids: list[np.ndarray] = []
@@ -63,7 +65,7 @@ def tokenize_documents(specs: str | Sequence[str], tokenizer: Tokenizer, cleanin
     for chunk in read_documents(specs, cleaning):
         ids = tokenizer.tokenize(tf.constant(chunk))
         has_tokens = ids.row_lengths() > 0
-        ids = tf.ragged.boolean_mask(ids, has_tokens)
+        ids = kept_rows(ids, has_tokens)
         ids = tf.concat([ids, tf.tile(end[None], [ids.nrows(), 1])], axis=1)
         token_ids.append(ids.flat_values.numpy())
         lengths.append(ids.row_lengths().numpy())

@@ -138,6 +138,8 @@ def _tokenize(specs: Sequence[str], tokenizer: Tokenizer, separator: str, sequen
     """Reads and tokenizes all pairs of all specifications; those that are too long are left out and counted."""
     import tensorflow as tf
 
+    from tfzoo.text.ragged import kept_rows
+
     values, row_lengths, prompt_lengths, kept_of_spec = [], [], [], []
     for spec in specs:
         num_read = num_kept = 0
@@ -147,7 +149,7 @@ def _tokenize(specs: Sequence[str], tokenizer: Tokenizer, separator: str, sequen
             end_ids = tf.fill([len(chunk), 1], tokenizer.end_id)
             ids = tf.concat([asked, tokenizer.tokenize(tf.constant(answers)), end_ids], axis=1)
             is_short = ids.row_lengths() <= sequence_length + 1  # the first token is no label
-            ids = tf.ragged.boolean_mask(ids, is_short)
+            ids = kept_rows(ids, is_short)
             values.append(ids.flat_values.numpy())
             row_lengths.append(ids.row_lengths().numpy())
             prompt_lengths.append(tf.boolean_mask(asked.row_lengths(), is_short).numpy())

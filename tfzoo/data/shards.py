@@ -103,6 +103,8 @@ def _pairs(
     """Returns the ids of the pairs that are short enough, and which these are."""
     import tensorflow as tf
 
+    from tfzoo.text.ragged import kept_rows
+
     if job.max_source_length is None or job.max_target_length is None:
         raise ValueError("pairs have limits.")
     sources, targets = (tf.constant(texts) for texts in zip(*(item.texts for item in chunk), strict=True))
@@ -112,7 +114,7 @@ def _pairs(
     is_short = source_ids.row_lengths() <= job.max_source_length
     is_short &= target_ids.row_lengths() < job.max_target_length
     found["too_long"] += int(np.sum(~is_short.numpy()))
-    return [tf.ragged.boolean_mask(ids, is_short) for ids in (source_ids, target_ids)], is_short.numpy()
+    return [kept_rows(ids, is_short) for ids in (source_ids, target_ids)], is_short.numpy()
 
 
 def _documents(
@@ -121,10 +123,12 @@ def _documents(
     """Returns the ids of the documents that have a token, the end token behind each, and which these are."""
     import tensorflow as tf
 
+    from tfzoo.text.ragged import kept_rows
+
     ids = tokenizer.target.tokenize(tf.constant([item.texts[0] for item in chunk]))
     has_tokens = ids.row_lengths() > 0
     found["without_token"] += int(np.sum(~has_tokens.numpy()))
-    ids = tf.ragged.boolean_mask(ids, has_tokens)
+    ids = kept_rows(ids, has_tokens)
     end = tf.fill([ids.nrows(), 1], tf.constant(tokenizer.target.end_id, ids.dtype))
     return [tf.concat([ids, end], axis=1)], has_tokens.numpy()
 

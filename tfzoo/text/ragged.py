@@ -19,6 +19,18 @@ def kept(rows: tf.RaggedTensor, is_kept: tf.Tensor) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_row_splits(values, tf.gather(counts, rows.row_splits), validate=False)
 
 
+def kept_rows(rows: tf.RaggedTensor, is_kept: tf.Tensor) -> tf.RaggedTensor:
+    """As `tf.ragged.boolean_mask` of whole rows, whose memory grows alike.
+
+    Args:
+        rows: (B, None).
+        is_kept: (B,) bool.
+
+    Returns: (K, None), the rows that are kept.
+    """
+    return tf.gather(rows, tf.where(is_kept)[:, 0])
+
+
 def row_ids(rows: tf.RaggedTensor) -> tf.Tensor:
     """As `rows.value_rowids()`, whose memory, as that of `tf.repeat`, grows like that of `tf.ragged.boolean_mask`.
 
